@@ -1,0 +1,225 @@
+"""The shared-prefix layout: what G completions share stands once, what they don't stands after it, nothing is padded.
+
+`pack` lays groups out as one sequence [prompt₁ | c₁₁ | … | c₁G | prompt₂ | c₂₁ | …] of T tokens. A prompt stands
+without its last token, which opens each of its completions instead: the inputs of completion c are
+[last prompt token, c₁, …, cₙ₋₁] and their outputs predict exactly [c₁, …, cₙ]. So the LM head runs on completion rows
+only, and no forward is spent on a token that predicts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as the model takes it; P tokens, its images once.
+
+    Attributes:
+        id: The sample's id.
+        input_ids: int64 [P]; the last one is a text token.
+        position_ids: int64 [A, P]; A = 3 (time, height, width) for multimodal rotary positions, else 1.
+        pixel_values: float [patches, patch values] of all images in order; None without images.
+        image_grid_thw: int64 [images, 3], patches along time, height and width.
+        image_positions: int64 [image tokens], where in the prompt the image features go.
+    """
+
+    id: str
+    input_ids: Tensor
+    position_ids: Tensor
+    pixel_values: Tensor | None = None
+    image_grid_thw: Tensor | None = None
+    image_positions: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A prompt and its G completions.
+
+    Attributes:
+        prompt: The shared prompt.
+        completions: G tensors int64 [n_i], each with its end token, unless it was cut off at the length limit.
+        sampler_logps: G tensors float [n_i], the log-probabilities they were drawn with; empty if not drawn.
+        finished: Whether each completion came to an end token; empty if not known.
+        prior_slot: Which completion is the annotated trajectory; None if none is.
+        advantages: float [G]; None until they are computed.
+    """
+
+    prompt: EncodedPrompt
+    completions: list[Tensor]
+    sampler_logps: list[Tensor] = field(default_factory=list)
+    finished: list[bool] = field(default_factory=list)
+    prior_slot: int | None = None
+    advantages: Tensor | None = None
+
+    def select(self, slots: Sequence[int]) -> Group:
+        """The same group with only these completions; tensors are shared, not copied."""
+        prior = slots.index(self.prior_slot) if self.prior_slot in slots else None
+        return replace(
+            self,
+            completions=[self.completions[i] for i in slots],
+            sampler_logps=[self.sampler_logps[i] for i in slots] if self.sampler_logps else [],
+            finished=[self.finished[i] for i in slots] if self.finished else [],
+            prior_slot=prior,
+            advantages=None if self.advantages is None else self.advantages[list(slots)],
+        )
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a group stands in the packed sequence: prompt rows [start, prompt_end), then its completions' rows."""
+
+    start: int
+    prompt_end: int
+    lengths: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        return self.prompt_end + sum(self.lengths)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Groups laid out as one sequence of T tokens with N completion tokens in B completions.
+
+    Attributes:
+        input_ids: int64 [1, T].
+        position_ids: int64 [A, 1, T].
+        spans: One per group, in order.
+        rows: int64 [N], the positions in T whose outputs predict `targets`.
+        targets: int64 [N], the completion tokens, completion after completion.
+        lengths: int64 [B], tokens of each completion.
+        owner: int64 [N], which completion each target belongs to.
+        pixel_values, image_grid_thw, image_positions: As in `EncodedPrompt`, of all prompts; positions are in T.
+        advantages: float [B]; None if the groups have none.
+        is_prior: bool [B].
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    spans: tuple[Span, ...]
+    rows: Tensor
+    targets: Tensor
+    lengths: Tensor
+    owner: Tensor
+    pixel_values: Tensor | None
+    image_grid_thw: Tensor | None
+    image_positions: Tensor | None
+    advantages: Tensor | None
+    is_prior: Tensor
+
+    def to(self, device: torch.device | str) -> Packed:
+        """The same layout on another device."""
+        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def per_completion(self, values: Tensor) -> Tensor:
+        """Sums per-token values [N] over each completion: [B]."""
+        return values.new_zeros(len(self.lengths)).index_add(0, self.owner, values)
+
+
+def pack(groups: Sequence[Group]) -> Packed:
+    """Lays groups out as one sequence; see the module's text. A group without completions contributes its prompt only.
+
+    Raises:
+        ValueError: no groups, an empty completion, or groups of which only some have advantages.
+    """
+    if not groups:
+        raise ValueError("pack needs at least one group")
+    ids, positions, rows, images, spans = [], [], [], [], []
+    offset = 0
+    for group in groups:
+        prompt, shared = group.prompt, len(group.prompt) - 1
+        if any(len(c) == 0 for c in group.completions):
+            raise ValueError(f"{prompt.id}: an empty completion cannot be packed")
+        ids.append(prompt.input_ids[:shared])
+        positions.append(prompt.position_ids[:, :shared])
+        if prompt.image_positions is not None:
+            images.append(prompt.image_positions + offset)
+        start, offset = offset, offset + shared
+        spans.append(Span(start, offset, tuple(len(c) for c in group.completions)))
+        for completion in group.completions:
+            ids += [prompt.input_ids[shared:], completion[:-1]]
+            positions.append(continued_positions(prompt, len(completion)))
+        rows.append(torch.arange(offset, spans[-1].end))
+        offset = spans[-1].end
+    lengths = torch.tensor([n for span in spans for n in span.lengths], dtype=torch.long)
+    completions = [c for group in groups for c in group.completions]
+    return Packed(
+        input_ids=torch.cat(ids)[None],
+        position_ids=torch.cat(positions, dim=1)[:, None],
+        spans=tuple(spans),
+        rows=torch.cat(rows),
+        targets=torch.cat(completions) if completions else lengths.new_zeros(0),
+        lengths=lengths,
+        owner=torch.arange(len(lengths)).repeat_interleave(lengths),
+        pixel_values=_cat(g.prompt.pixel_values for g in groups),
+        image_grid_thw=_cat(g.prompt.image_grid_thw for g in groups),
+        image_positions=_cat(images),
+        advantages=_cat_all([g.advantages for g in groups]),
+        is_prior=torch.tensor([i == g.prior_slot for g in groups for i in range(len(g.completions))], dtype=torch.bool),
+    )
+
+
+def continued_positions(prompt: EncodedPrompt, length: int) -> Tensor:
+    """Position ids [A, length] of a completion's inputs: the prompt's last token, then one further each."""
+    return prompt.position_ids[:, -1:] + torch.arange(length)
+
+
+def micro_batches(groups: Sequence[Group], tokens: int) -> list[Packed]:
+    """Packs groups, in order, into micro-batches of at most `tokens` tokens each.
+
+    A group that is too long for one is split by completions, its prompt repeated, with the same gradient in the sum.
+    A single completion that is too long with its prompt stands alone: nothing is ever truncated.
+    """
+    batches: list[list[Group]] = []
+    room = 0
+    for part in (part for group in groups for part in _split(group, tokens)):
+        size = _size(part)
+        if not batches or size > room:
+            batches.append([])
+            room = tokens
+        batches[-1].append(part)
+        room -= size
+    return [pack(batch) for batch in batches]
+
+
+def _size(group: Group) -> int:
+    return len(group.prompt) - 1 + sum(len(c) for c in group.completions)
+
+
+def _split(group: Group, tokens: int) -> Iterator[Group]:
+    if _size(group) <= tokens:
+        yield group
+        return
+    slots: list[int] = []
+    room = 0
+    for slot, completion in enumerate(group.completions):
+        if slots and len(completion) > room:
+            yield group.select(slots)
+            slots = []
+        if not slots:
+            room = tokens - (len(group.prompt) - 1)
+        slots.append(slot)
+        room -= len(completion)
+    yield group.select(slots)
+
+
+def _cat(tensors) -> Tensor | None:
+    present = [t for t in tensors if t is not None]
+    return torch.cat(present) if present else None
+
+
+def _cat_all(tensors: list[Tensor | None]) -> Tensor | None:
+    if any(t is None for t in tensors):
+        if any(t is not None for t in tensors):
+            raise ValueError("either every group of a pack has advantages, or none")
+        return None
+    return torch.cat(tensors)

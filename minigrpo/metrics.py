@@ -1,0 +1,235 @@
+"""What a run writes down and shows: sums over all ranks, the run folder, the progress line, sample completions.
+
+Every rank calls everything here; only rank 0 writes and prints. Names of a step's metrics that have a place of their
+own on the progress line or in the curves: `reward`, `reward/<term>` (unweighted; `reward/exact` is the exact match),
+`kl`, `entropy`, `length`, `grad_norm`, `tokens_per_second`, `zero_variance`, `logprob/prior`, `logprob/sampled` and
+`seconds`, the step's duration, from which the time left follows. Every other name is written down as well.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from minigrpo.config import Config, to_toml
+from minigrpo.curves import draw_curves
+from minigrpo.progress import Completion, fit, progress_parts, show_completion
+
+
+def is_first_rank() -> bool:
+    """True on rank 0, and where there is one rank only."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+class Sums:
+    """Named means, totals and peaks over everything that any rank adds, until `reduce`.
+
+    Sums and counts are added up over the ranks before one is divided by the other, so that a mean is never an average
+    of averages. A rank may lack a name that another has: it then adds nothing to it.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = {}
+        self._counts: dict[str, Any] = {}
+        self._peaks: dict[str, float] = {}
+
+    def mean(self, name: str, total: float | torch.Tensor, count: float | torch.Tensor) -> None:
+        """Add `total`, the sum of `count` values, to the mean called `name`; each a number or a tensor []."""
+        self.total(name, total)
+        self._counts[name] = self._counts.get(name, 0.0) + _detached(count)
+
+    def total(self, name: str, value: float | torch.Tensor) -> None:
+        """Add a value, a number or a tensor [], to the sum called `name`."""
+        self._sums[name] = self._sums.get(name, 0.0) + _detached(value)
+
+    def peak(self, name: str, value: float) -> None:
+        """Keep the largest value under `name`."""
+        self._peaks[name] = max(self._peaks.get(name, -math.inf), value)
+
+    def reduce(self, device: torch.device | str = "cpu") -> dict[str, float]:
+        """Means, totals and peaks over all ranks, the same on each; a mean of nothing is NaN.
+
+        Args:
+            device: Where the process group can add: "cuda" for nccl.
+
+        Raises:
+            ValueError: A name is used for two kinds of figure.
+        """
+        sums, counts, peaks = _union([sorted(self._sums), sorted(self._counts), sorted(self._peaks)])
+        if clash := set(sums) & set(peaks):
+            raise ValueError(f"metric {min(clash)!r} is both a peak and a sum; give one of them another name")
+        added = [self._sums.get(name, 0.0) for name in sums] + [self._counts.get(name, 0.0) for name in counts]
+        added = _all_reduced(added, "SUM", device)
+        figures = dict(zip(sums, added[: len(sums)], strict=True))
+        for name, count in zip(counts, added[len(sums) :], strict=True):
+            figures[name] = figures[name] / count if count else math.nan
+        largest = _all_reduced([self._peaks.get(name, -math.inf) for name in peaks], "MAX", device)
+        return figures | dict(zip(peaks, largest, strict=True))
+
+
+def _detached(value: float | torch.Tensor) -> Any:
+    """A number as it is; a tensor in float64 without its graph, left on its device so that nothing waits for it."""
+    return value.detach().double() if isinstance(value, torch.Tensor) else float(value)
+
+
+def _union(names: list[list[str]]) -> list[list[str]]:
+    """Each list of names, joined over the ranks in one sorted order: all must send the same figures alike."""
+    if not dist.is_initialized():
+        return names
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, names)
+    return [sorted(set().union(*lists)) for lists in zip(*gathered, strict=True)]
+
+
+def _all_reduced(values: list[Any], how: str, device: torch.device | str) -> list[float]:
+    if not values:
+        return []
+    packed = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in values])
+    if dist.is_initialized():
+        dist.all_reduce(packed, getattr(dist.ReduceOp, how))
+    return packed.tolist()
+
+
+class RunLog:
+    """The run folder and the screen.
+
+    Files: `config.toml`, `metrics.jsonl` (an object per step), `completions.jsonl`, `result.json`, `curves.png`.
+    Figures that are not finite are written as null.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Make the folder `config.run.dir`, or the next free one of runs/001, runs/002, … where that is empty.
+
+        Raises:
+            ValueError: The folder holds a run already, or cannot be made; raised on every rank.
+        """
+        self.steps = config.run.steps
+        self.dir = _run_folder(config.run.dir)
+        self._first = is_first_rank()
+        self._history: list[dict[str, Any]] = []
+        self._open_line = False
+        self._start = time.monotonic()
+        if self._first:
+            (self.dir / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
+            (self.dir / "metrics.jsonl").touch()
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write down and show the metrics of one step; steps count from 1. About ten times a run, draw the curves."""
+        if not self._first:
+            return
+        record = {"step": step} | _plain(metrics)
+        self._history.append(record)
+        self._append("metrics.jsonl", record)
+        self._show(progress_parts(record, self.steps, time.monotonic() - self._start, self._seconds_left(step)))
+        if self._is_tenth(step):
+            draw_curves(self.dir / "curves.png", self._history)
+
+    def completion(self, completion: Completion) -> None:
+        """Write down a completion of this rank's; about ten times a run, show it, too."""
+        if not self._first:
+            return
+        self._append("completions.jsonl", _plain(asdict(completion)))
+        if completion.step == 1 or self._is_tenth(completion.step):
+            self.say("")
+            show_completion(completion)
+
+    def say(self, text: str) -> None:
+        """Print a line of text below the progress line."""
+        if self._first:
+            self._end_line()
+            print(text, flush=True)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, all of it or nothing, and the final curves."""
+        if not self._first:
+            return
+        self._end_line()
+        part = self.dir / "result.json.part"
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, self.dir / "result.json")
+        if self._history:
+            draw_curves(self.dir / "curves.png", self._history)
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        with open(self.dir / name, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def _is_tenth(self, step: int) -> bool:
+        return step % max(1, self.steps // 10) == 0
+
+    def _seconds_left(self, step: int) -> float | None:
+        recent = [record["seconds"] for record in self._history[-20:] if record.get("seconds") is not None]
+        return (self.steps - step) * sum(recent) / len(recent) if recent else None
+
+    def _show(self, parts: list[tuple[int, str]]) -> None:
+        if sys.stdout.isatty():
+            line = fit(parts, shutil.get_terminal_size().columns - 1)
+            print(f"\r{line}\x1b[K", end="", flush=True)  # the escape clears what a longer line left behind
+            self._open_line = True
+        else:
+            print(fit(parts), flush=True)
+
+    def _end_line(self) -> None:
+        if self._open_line:
+            print()
+        self._open_line = False
+
+
+def _run_folder(name: str) -> Path:
+    """The run's folder, chosen and made by rank 0 and told to all."""
+    told: list[str | None] = [None, None]
+    if is_first_rank():
+        try:
+            told[0] = str(_named_folder(Path(name)) if name else _numbered_folder(Path("runs")))
+        except (ValueError, OSError) as error:
+            told[1] = str(error)
+    if dist.is_initialized():
+        dist.broadcast_object_list(told)
+    if told[1] is not None:
+        raise ValueError(f"run.dir: {told[1]}")
+    return Path(told[0])
+
+
+def _named_folder(folder: Path) -> Path:
+    if (folder / "metrics.jsonl").exists() or (folder / "result.json").exists():
+        raise ValueError(f"{folder} already holds a run; name another folder, or leave run.dir empty for a new one")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _numbered_folder(parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    number = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
+    while True:
+        number += 1
+        try:
+            folder = parent / f"{number:03d}"
+            folder.mkdir()  # fails where another run has just taken the number
+            return folder
+        except FileExistsError:
+            continue
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it: tensors as numbers, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, torch.Tensor):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

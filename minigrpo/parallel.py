@@ -1,0 +1,165 @@
+"""Ranks: the process group, the sharded policy, and the unsharded replica that rollouts run on.
+
+One rank needs no process group. With several, the policy is sharded by FSDP2 and every rank holds one replica with full
+weights in rollout precision, refreshed once a step: one gather a step, not one a token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from minigrpo.config import Model
+from minigrpo.models import VLM, load_model
+from minigrpo.policy import Policy
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `size`, and its device."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """True on the rank that writes."""
+        return self.rank == 0
+
+
+def start(device: str = "auto") -> Ranks:
+    """Joins the process group that torchrun describes; a plain start is one rank without a group.
+
+    Raises:
+        ValueError: "cuda" where there is no GPU, or fewer GPUs than ranks on this machine.
+    """
+    size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if cuda and local >= torch.cuda.device_count():
+        raise ValueError(f"rank {local} of this machine has no GPU: there are {torch.cuda.device_count()}; "
+                         "start fewer ranks or set run.device to cpu")
+    own = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(own)
+    if size > 1:
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return Ranks(dist.get_rank() if size > 1 else 0, size, own)
+
+
+def stop() -> None:
+    """Leaves the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def load_roles(path: str, model: Model, ranks: Ranks, with_reference: bool) -> tuple[Policy, VLM, Policy | None]:
+    """The trained policy, the replica that samples, and the frozen reference where one is needed.
+
+    Half precision computes in it and keeps float32 weights in the policy: by FSDP with several ranks, by autocast with
+    one. With one rank and equal precision the replica is the policy.
+    """
+    compute = compute_dtype(model.dtype, ranks.device)
+    half = compute is torch.bfloat16
+
+    def load(dtype: torch.dtype) -> VLM:
+        kernel = model.attention
+        if kernel == "auto":
+            kernel = "flash" if half and ranks.device.type == "cuda" else "sdpa"
+        return load_model(path, dtype=dtype, device=ranks.device, attention_kernel=kernel,
+                          min_pixels=model.min_pixels, max_pixels=model.max_pixels)
+
+    policy = Policy(load(torch.float32 if half else compute))
+    if model.gradient_checkpointing:
+        policy.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    replica = policy.vlm if ranks.size == 1 and not half else load(compute)
+    reference = Policy(load(compute)).requires_grad_(False) if with_reference else None
+    if ranks.size > 1:
+        shard(policy, compute)
+        if reference is not None:
+            shard(reference, compute)
+    return policy, replica, reference
+
+
+def compute_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision called `name`; "auto" is bfloat16 on CUDA and float32 elsewhere."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return DTYPES[name]
+
+
+def precision(name: str, ranks: Ranks):
+    """The context in which the policy runs: autocast for one rank in half precision, which FSDP does otherwise."""
+    compute = compute_dtype(name, ranks.device)
+    if ranks.size == 1 and compute is torch.bfloat16:
+        return torch.autocast(ranks.device.type, compute)
+    return contextlib.nullcontext()
+
+
+def shard(policy: Policy, compute: torch.dtype) -> None:
+    """FSDP2: every block of both towers is a unit, the rest (embeddings, head, norms) the root.
+
+    Parameters keep their dtype, are gathered in `compute`, and gradients are reduced in float32 at least.
+    """
+    reduce = torch.float32 if compute is torch.bfloat16 else None
+    # inputs stay as the model makes them: the vision tower rotates in float32, as it does unsharded
+    mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=reduce, cast_forward_inputs=False)
+    blocks = list(policy.vlm.decoder.layers)
+    if policy.vlm.has_vision:
+        blocks += policy.net.model.visual.blocks
+    for block in blocks:
+        fully_shard(block, mp_policy=mixed)
+    fully_shard(policy, mp_policy=mixed)
+
+
+@torch.no_grad()
+def refresh(replica: VLM, policy: Policy) -> None:
+    """Copies the policy's weights into the replica, in place, so that addresses never change."""
+    if replica is policy.vlm:
+        return
+    for target, source in zip(replica.net.parameters(), policy.net.parameters(), strict=True):
+        target.copy_(source.full_tensor() if hasattr(source, "full_tensor") else source)
+
+
+def sum_over_ranks(values: Sequence[float], ranks: Ranks) -> list[float]:
+    """Each value, added up over the ranks."""
+    return _reduced(values, dist.ReduceOp.SUM, ranks)
+
+
+def max_over_ranks(values: Sequence[float], ranks: Ranks) -> list[float]:
+    """The largest of each value over the ranks."""
+    return _reduced(values, dist.ReduceOp.MAX, ranks)
+
+
+def _reduced(values: Sequence[float], how: Any, ranks: Ranks) -> list[float]:
+    if ranks.size == 1:
+        return list(values)
+    tensor = torch.tensor(values, dtype=torch.float64, device=ranks.device)
+    dist.all_reduce(tensor, how)
+    return tensor.tolist()
+
+
+def share(items: Sequence, ranks: Ranks) -> list:
+    """This rank's items: every size-th, from rank on."""
+    return [items[i] for i in range(ranks.rank, len(items), ranks.size)]
+
+
+def unshare(own: list, ranks: Ranks) -> list:
+    """The inverse of `share` over all ranks: everyone's results, in the order of the items, on every rank."""
+    if ranks.size == 1:
+        return own
+    parts: list[Any] = [None] * ranks.size
+    dist.all_gather_object(parts, own)
+    whole: list[Any] = [None] * sum(len(part) for part in parts)
+    for rank, part in enumerate(parts):
+        whole[rank :: ranks.size] = part
+    return whole

@@ -1,0 +1,122 @@
+"""Policy: Packed → log-probability and entropy of every completion token. The only forward that is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from minigrpo.attention import DecodeLayout, PackedLayout
+from minigrpo.layout import Packed
+from minigrpo.models import VLM
+from minigrpo.sampling import ban
+
+HEAD_ELEMENTS = 2**26
+"""Logits that exist at one time: a chunk of the LM head has at most this many elements."""
+
+
+@dataclass(frozen=True)
+class PolicyOutput:
+    """Log-probability and entropy of each completion token of a `Packed`, both [N]; entropies carry no gradient."""
+
+    logps: Tensor
+    entropy: Tensor
+
+
+class Policy(nn.Module):
+    """An HF model as a policy over completions.
+
+    It is one module, so that FSDP wraps embeddings, towers and head together, and one forward, so that every rank runs
+    the same collectives.
+    """
+
+    def __init__(self, vlm: VLM) -> None:
+        super().__init__()
+        self.vlm, self.net = vlm, vlm.net
+
+    def forward(self, packed: Packed, temperature: float = 1.0, vision: bool | None = None) -> PolicyOutput:
+        """Scores every completion token under softmax(logits / temperature), banned ids left out.
+
+        Args:
+            packed: N completion tokens, on the policy's device.
+            temperature: The one that the completions were sampled at.
+            vision: Whether to run the vision tower; None: if there are images. With several ranks it must be the same
+                on all: a rank without images then runs it on a blank one that changes nothing.
+        """
+        hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen), vision)
+        rows = hidden[0].index_select(0, packed.rows)  # the head never sees a prompt row
+        step = max(1, HEAD_ELEMENTS // len(self.vlm.banned))
+        chunks = [
+            checkpoint(self._score, r, t, temperature, use_reentrant=False)
+            for r, t in zip(rows.split(step), packed.targets.split(step), strict=True)
+        ]
+        return PolicyOutput(torch.cat([c[0] for c in chunks]), torch.cat([c[1] for c in chunks]))
+
+    def _score(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probability of each target [n] and the entropy [n], for hidden [n, width]; recomputed in backward."""
+        logits = next_logits(self.vlm, hidden, temperature)
+        logz = logits.logsumexp(-1)
+        logps = logits.gather(-1, targets[:, None])[:, 0] - logz
+        with torch.no_grad():
+            entropy = logz - ((logits - logz[:, None]).exp() * logits).sum(-1)
+        return logps, entropy
+
+
+def next_logits(vlm: VLM, hidden: Tensor, temperature: float) -> Tensor:
+    """Logits [n, V] of hidden [n, width], in float32 at least, temperature and bans applied.
+
+    Sampling and scoring share this function, so that both mean the same distribution.
+    """
+    logits = vlm.net.lm_head(hidden)
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    return ban(logits if temperature == 1 else logits / temperature, vlm.banned)
+
+
+def decode_states(vlm: VLM, inputs: Packed, layout: PackedLayout, vision: bool | None = None) -> Tensor:
+    """Hidden states [1, T, width] of a packed sequence: embeddings, image features in their places, decoder."""
+    embeddings = vlm.net.get_input_embeddings()(inputs.input_ids)
+    extra = {}
+    if inputs.pixel_values is not None:
+        if vision is False:
+            raise ValueError("vision=False for a pack that has images")
+        features, deep = image_features(vlm, inputs.pixel_values, inputs.image_grid_thw)
+        features = features.to(embeddings.dtype)
+        embeddings = embeddings.index_copy(1, inputs.image_positions, features[None])
+        if deep:
+            mask = torch.zeros_like(inputs.input_ids, dtype=torch.bool)
+            mask[0, inputs.image_positions] = True
+            extra = {"visual_pos_masks": mask, "deepstack_visual_embeds": deep}
+    elif vision:
+        features, deep = image_features(vlm, *_blank_image(vlm))
+        embeddings = embeddings + 0 * sum(f.sum() for f in (features, *deep)).to(embeddings.dtype)
+    return run_decoder(vlm, embeddings, inputs.position_ids, layout, **extra)
+
+
+def run_decoder(vlm: VLM, embeddings: Tensor, position_ids: Tensor, layout: PackedLayout | DecodeLayout, **extra):
+    """Hidden states [1, T, width] of embeddings [1, T, width] at position_ids [A, 1, T]."""
+    positions = position_ids if vlm.has_vision else position_ids[0]
+    return vlm.decoder(
+        inputs_embeds=embeddings, position_ids=positions, use_cache=False, layout=layout, **extra
+    ).last_hidden_state
+
+
+def image_features(vlm: VLM, pixel_values: Tensor, grid: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Features [image tokens, width] of the images in order, and those of deeper injections (Qwen3-VL)."""
+    out = vlm.net.model.get_image_features(pixel_values, grid, return_dict=True)
+    deep = getattr(out, "deepstack_features", None) or []
+    return torch.cat(out.pooler_output), [torch.cat(f) for f in deep]
+
+
+def _blank_image(vlm: VLM) -> tuple[Tensor, Tensor]:
+    """Patches and grid of the smallest image there is."""
+    vision = vlm.net.config.vision_config
+    side = vision.spatial_merge_size
+    channels = getattr(vision, "in_channels", 3)
+    values = channels * vision.temporal_patch_size * vision.patch_size**2
+    grid = torch.tensor([[1, side, side]], device=vlm.device)
+    return torch.zeros(side * side, values, device=vlm.device), grid
+
+

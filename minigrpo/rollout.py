@@ -1,0 +1,170 @@
+"""Batched sampling with a KV cache: each prompt and its images are prefilled once, whatever the group size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from minigrpo.attention import DecodeLayout, KVCache, PackedLayout
+from minigrpo.layout import EncodedPrompt, Group, pack
+from minigrpo.models import VLM
+from minigrpo.parallel import Ranks, share, unshare
+from minigrpo.policy import decode_states, next_logits, run_decoder
+from minigrpo.sampling import Sampling, counter_key, draw, greedy, uniform
+from minigrpo.task import Sample
+
+MAX_ROWS = 512
+"""Completions that are decoded together; more prompts than that allows are taken in turns."""
+ENCODED = 64
+"""Prompts that `answer` encodes at a time."""
+
+
+@torch.no_grad()  # not inference_mode: its tensors would break autograd later
+def generate(model: VLM, prompts: Sequence[EncodedPrompt], group_size: int | Sequence[int], sampling: Sampling, *,
+             seed: int = 0, step: int = 0) -> list[Group]:
+    """Samples completions of every prompt, from softmax(logits / temperature) over the ids that are not banned.
+
+    What is drawn depends on the model, (seed, step), each prompt's id and the slot in its group: not on the other
+    prompts, nor on how the work is split.
+
+    Args:
+        model: Full weights on one device; its own generation settings are never read.
+        prompts: N prompts.
+        group_size: Completions for each prompt, one number or one per prompt (0 is allowed).
+        sampling: Length limit and temperature.
+        seed, step: Key the random numbers.
+
+    Returns:
+        N groups; completions end with an end token unless the limit cut them off.
+    """
+    sizes = [group_size] * len(prompts) if isinstance(group_size, int) else list(group_size)
+    if len(sizes) != len(prompts):
+        raise ValueError(f"{len(sizes)} group sizes for {len(prompts)} prompts")
+    was_training = model.net.training
+    model.net.eval()  # gradient checkpointing is active in training mode only, and would drop the cache
+    try:
+        groups: list[Group] = []
+        for part in _turns(sizes):
+            groups += _generate([prompts[i] for i in part], [sizes[i] for i in part], model, sampling, seed, step)
+    finally:
+        model.net.train(was_training)
+    return groups
+
+
+def _turns(sizes: list[int]) -> list[list[int]]:
+    """Prompt indices, in order, in parts of at most MAX_ROWS completions."""
+    parts: list[list[int]] = []
+    rows = MAX_ROWS
+    for i, size in enumerate(sizes):
+        if not parts or rows + size > MAX_ROWS:
+            parts.append([])
+            rows = 0
+        parts[-1].append(i)
+        rows += size
+    return parts
+
+
+def _generate(prompts: list[EncodedPrompt], sizes: list[int], model: VLM, sampling: Sampling, seed: int,
+              step: int) -> list[Group]:
+    decoding = _Decoding(model, prompts, sizes, sampling, seed, step)
+    if sum(sizes):
+        decoding.prefill(prompts)
+        for token in range(sampling.max_new_tokens):
+            if not decoding.step(token):
+                break
+    return decoding.groups(prompts, sizes)
+
+
+class _Decoding:
+    """The state of one batch: what was written for all completions, and which are live.
+
+    Buffers [all completions, max_new_tokens] are written through `rows`, the indices of the live ones; everything else
+    has one entry per live completion and shrinks as they finish.
+    """
+
+    def __init__(self, model: VLM, prompts: list[EncodedPrompt], sizes: list[int], sampling: Sampling, seed: int,
+                 step: int) -> None:
+        self.model, self.sampling = model, sampling
+        device, total = model.device, sum(sizes)
+        keys = [counter_key(seed, step, p.id, slot) for p, n in zip(prompts, sizes, strict=True) for slot in range(n)]
+        self.tokens = torch.zeros(total, sampling.max_new_tokens, dtype=torch.long, device=device)
+        self.logps = torch.zeros(total, sampling.max_new_tokens, device=device)
+        self.lengths = torch.full((total,), sampling.max_new_tokens, device=device)
+        self.finished = torch.zeros(total, dtype=torch.bool, device=device)
+        self.rows = torch.arange(total, device=device)
+        self.keys = torch.tensor(keys, dtype=torch.long, device=device)
+        self.prompt_of_row = torch.arange(len(prompts)).repeat_interleave(torch.tensor(sizes)).to(device)
+        self.next_ids = torch.tensor([int(p.input_ids[-1]) for p in prompts], device=device)[self.prompt_of_row]
+        last = torch.stack([p.position_ids[:, -1] for p in prompts], dim=1).to(device)
+        self.positions = last[:, self.prompt_of_row]
+        self.prompt_lengths = torch.tensor([len(p) - 1 for p in prompts], device=device)
+        self.end_ids = torch.tensor(model.end_ids, device=device)
+        # asking the device whether something finished stalls it, so a GPU is asked less often
+        self.patience = 1 if device.type == "cpu" else 16
+        self.cache = KVCache(total, sampling.max_new_tokens)
+
+    def prefill(self, prompts: list[EncodedPrompt]) -> None:
+        """Keys and values of every prompt but its last token, which the first decode step feeds."""
+        packed = pack([Group(p, []) for p in prompts]).to(self.model.device)
+        decode_states(self.model, packed, PackedLayout(packed, self.model.varlen, self.cache))
+        self._compact(torch.arange(len(self.rows), device=self.model.device))
+
+    def step(self, token: int) -> bool:
+        """Draws token number `token` of every live completion; False when none is left."""
+        hidden = run_decoder(
+            self.model, self.model.net.get_input_embeddings()(self.next_ids[None]), self.positions[:, None], self.layout
+        )
+        self.cache.length += 1
+        assert self.cache.length == token + 1, "the cache must grow by one row a token"
+        temperature = self.sampling.temperature
+        logits = next_logits(self.model, hidden[0], temperature or 1.0)
+        ids, logps = draw(logits, uniform(self.keys, token)) if temperature else greedy(logits)
+        self.tokens[self.rows, token], self.logps[self.rows, token] = ids, logps.to(self.logps.dtype)
+        ended = torch.isin(ids, self.end_ids) & ~self.finished[self.rows]
+        self.lengths[self.rows] = torch.where(ended, token + 1, self.lengths[self.rows])
+        self.finished[self.rows] |= ended
+        self.next_ids, self.positions = ids, self.positions + 1
+        if (token + 1) % self.patience == 0:
+            live = (~self.finished[self.rows]).nonzero()[:, 0]
+            if len(live) == 0:
+                return False
+            if len(live) < len(self.rows):
+                self._compact(live)
+        return True
+
+    def _compact(self, live: Tensor) -> None:
+        """Keeps only these rows, and the prompts that still have one."""
+        self.rows, self.keys, self.next_ids = self.rows[live], self.keys[live], self.next_ids[live]
+        self.positions = self.positions[:, live]
+        prompts, self.prompt_of_row = self.prompt_of_row[live].unique(return_inverse=True)
+        self.prompt_lengths = self.prompt_lengths[prompts]
+        self.cache.keep(live, prompts)
+        self.layout = DecodeLayout(self.cache, self.prompt_of_row, self.prompt_lengths)
+
+    def groups(self, prompts: list[EncodedPrompt], sizes: list[int]) -> list[Group]:
+        """What was drawn, cut to length, on the CPU."""
+        tokens, logps, lengths = self.tokens.cpu(), self.logps.cpu(), self.lengths.tolist()
+        finished, groups, row = self.finished.tolist(), [], 0
+        for prompt, size in zip(prompts, sizes, strict=True):
+            own = range(row, row + size)
+            groups.append(Group(
+                prompt,
+                completions=[tokens[i, : lengths[i]] for i in own],
+                sampler_logps=[logps[i, : lengths[i]] for i in own],
+                finished=[finished[i] for i in own],
+            ))
+            row += size
+        return groups
+
+
+def answer(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ranks, max_prompt_tokens: int, *,
+           seed: int = 0) -> list[str]:
+    """One completion per sample as text, the work shared by all ranks, the same list on each."""
+    own = share(samples, ranks)
+    texts = []
+    for start in range(0, len(own), ENCODED):  # so that not all images are in memory at once
+        prompts = [model.encode(sample, max_prompt_tokens) for sample in own[start : start + ENCODED]]
+        texts += [model.decode(g.completions[0]) for g in generate(model, prompts, 1, sampling, seed=seed)]
+    return unshare(texts, ranks)

@@ -1,0 +1,97 @@
+"""How a token is drawn: temperature, banned ids, and an inverse-CDF draw from counter-based random numbers.
+
+A random number is a pure function of (seed, step, sample, slot, token). So any number of ranks draws the same
+completions, a resumed run goes on as if never stopped, and there is no random state to save.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64: the odd increment of SplitMix64
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What `generate` may do: the exact, untruncated softmax at one temperature.
+
+    Attributes:
+        max_new_tokens: Longest completion, its end token included.
+        temperature: Divides the logits; 0 is greedy decoding.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature must be 0 (greedy) or positive, not {self.temperature}")
+
+
+def counter_key(seed: int, step: int, sample: str, slot: int) -> int:
+    """The 64-bit key of one completion's random stream, as a signed integer."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{slot}/{sample}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def uniform(keys: Tensor, token: int) -> Tensor:
+    """One number in (0, 1) for each key at token index `token`: SplitMix64 of key + token.
+
+    Args:
+        keys: int64 [R], from `counter_key`.
+        token: Index of the token in its completion.
+
+    Returns:
+        float64 [R], multiples of 2⁻⁵³ plus half of one.
+    """
+    x = keys + torch.full_like(keys, token + 1) * _GOLDEN  # int64 arithmetic wraps, as SplitMix64 wants
+    x = (x ^ _shift(x, 30)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
+    x = (x ^ _shift(x, 27)) * -7723592293110705685  # 0x94D049BB133111EB
+    x = x ^ _shift(x, 31)
+    return (_shift(x, 11).double() + 0.5) * 2.0**-53
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's own is arithmetic."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def ban(logits: Tensor, banned: Tensor) -> Tensor:
+    """Makes the banned ids impossible: the lowest finite value, so that entropy sums stay free of 0 · inf.
+
+    Args:
+        logits: [R, V].
+        banned: bool [V].
+    """
+    return logits.masked_fill(banned, torch.finfo(logits.dtype).min)
+
+
+def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Draws one token a row by inverting the cumulative distribution.
+
+    Args:
+        logits: [R, V], temperature and bans applied.
+        uniforms: [R] in (0, 1).
+
+    Returns:
+        token ids int64 [R], and their log-probabilities [R] under softmax(logits).
+    """
+    logps = logits.log_softmax(-1)
+    cdf = logps.exp().cumsum(-1)
+    total = cdf[:, -1:]
+    # kept below the total, so that rounding never lands on an id behind the last possible one
+    threshold = torch.minimum(uniforms.to(cdf.dtype)[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    ids = torch.searchsorted(cdf, threshold, right=True)
+    return ids[:, 0], logps.gather(-1, ids)[:, 0]
+
+
+def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable token of each row, and its log-probability; shapes as in `draw`."""
+    logps, ids = logits.log_softmax(-1).max(-1)
+    return ids, logps

@@ -1,0 +1,112 @@
+"""Pairs: an image and the object to hide in it, from the instances of a COCO folder or from the authors' file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mpcc.coco import Box, Coco, ImageEntry, Instance, Region, check_box, check_inside, read_json
+from mpcc.rewards import TAGS
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and what to hide in it. `annotation` is None where no annotation of the image fits the target."""
+
+    id: str
+    image: ImageEntry
+    target: Region
+    annotation: int | None
+    answer: str
+    supercategory: str
+    difficulty: str | None = None
+    trace: str | None = None
+
+
+def exclusion(instance: Instance, image: ImageEntry, min_area: float, max_area: float) -> str | None:
+    """Why an instance makes no pair (a crowd, an empty box, a share of the image outside the limits), or None."""
+    share = instance.box[2] * instance.box[3] / (image.width * image.height)
+    if instance.crowd:
+        return "crowd"
+    if share == 0:
+        return "empty box"
+    if not min_area <= share <= max_area:
+        return "smaller than min_area" if share < min_area else "larger than max_area"
+    return None
+
+
+def instance_pairs(coco: Coco, min_area: float, max_area: float) -> list[Pair]:
+    """A pair for every instance without an `exclusion`, none with a trace."""
+    return [
+        Pair(_pair_id(coco, image, instance), image, instance, instance.id, instance.category, instance.supercategory)
+        for instance in coco.instances.values()
+        if exclusion(instance, image := coco.images[instance.image_id], min_area, max_area) is None
+    ]
+
+
+def file_pairs(path: Path, coco: Coco) -> list[Pair]:
+    """Pairs of a file in the authors' training format (mpcc-spec, section 6), taken as they are.
+
+    A list of objects with `file_name`, `bbox` [x, y, w, h] in pixels, `category_name`, and optionally `supercategory`,
+    `cot_data` (the trace, without tags), `annotation_id`, `difficulty`. Without an `annotation_id` the target's outline
+    is that of the annotation which `Coco.find` finds, if any.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: broken JSON, or an unusable record: names the file, the record's place and the field.
+    """
+    records = read_json(path, "a pairs file is a JSON list of file_name, bbox, category_name, …")
+    if not isinstance(records, list):
+        raise ValueError(f"{path} is not a pairs file: its top level must be a list")
+    images = {image.file_name: image for image in coco.images.values()}
+    pairs: list[Pair] = []
+    seen: dict[str, int] = defaultdict(int)
+    for place, record in enumerate(records):
+        pair = _file_pair(record, f"{path}[{place}]", coco, images)
+        seen[pair.id] += 1
+        pairs.append(pair if seen[pair.id] == 1 else replace(pair, id=f"{pair.id}~{seen[pair.id]}"))
+    return pairs
+
+
+def _file_pair(record: object, where: str, coco: Coco, images: dict[str, ImageEntry]) -> Pair:
+    if not isinstance(record, dict):
+        raise ValueError(f"{where} is not an object with file_name, bbox and category_name")
+    name, answer = _text(record, "file_name", where), _text(record, "category_name", where)
+    if not name or not answer:
+        raise ValueError(f"{where} lacks {'category_name' if name else 'file_name'}")
+    if name not in images:
+        raise ValueError(f"{where}: {coco.path} lists no image {name!r}")
+    image, box = images[name], check_box(record.get("bbox"), where)
+    check_inside(box, image, where)
+    trace = _text(record, "cot_data", where)
+    if trace and any(tag in trace for tag in TAGS):
+        raise ValueError(f"{where}: cot_data holds a tag; keep the reasoning alone, the tags are added")
+    found = _annotation(record, where, coco, image, box, answer)
+    target = replace(found, box=box) if found else Region(box=box)
+    return Pair(
+        id=_pair_id(coco, image, target), image=image, target=target, annotation=found.id if found else None,
+        answer=answer, supercategory=_text(record, "supercategory", where) or (found.supercategory if found else ""),
+        difficulty=_text(record, "difficulty", where), trace=trace,
+    )  # fmt: skip
+
+
+def _text(record: dict, field: str, where: str) -> str | None:
+    value = record.get(field)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{where}: {field} = {value!r} is not a text")
+    return value if value and value.strip() else None
+
+
+def _annotation(record: dict, where: str, coco: Coco, image: ImageEntry, box: Box, answer: str) -> Instance | None:
+    wanted = record.get("annotation_id")
+    if wanted is None:
+        return coco.find(image, answer, box)
+    if wanted not in (instance.id for instance in coco.by_image.get(image.id, [])):
+        raise ValueError(f"{where}: image {image.file_name} has no annotation {wanted!r}; correct annotation_id")
+    return coco.instances[wanted]
+
+
+def _pair_id(coco: Coco, image: ImageEntry, target: Region) -> str:
+    mark = target.id if isinstance(target, Instance) else ",".join(f"{value:g}" for value in target.box)
+    return f"{coco.split}/{image.file_name}#{mark}"

@@ -1,0 +1,198 @@
+"""Masked prediction via context and commonsense: one object of an image is hidden, and the model infers what it was.
+
+The task of MPCC, arXiv 2510.21807 (Eq. 1, M1, M2): image with a mask and a question in, reasoning and answer out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+
+from minigrpo.task import Answer, Sample, Task
+from mpcc import prompts
+from mpcc.coco import Coco
+from mpcc.masks import Fill, Kind, apply_mask, check_choice, hidden_region, others_visible
+from mpcc.pairs import Pair, file_pairs, instance_pairs
+from mpcc.rewards import REWARD_WEIGHTS, Similarity, Variant, reward_terms
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of masked prediction."""
+
+    coco: str = ""
+    """COCO folder: annotations/instances_{split}.json, images in {split}/; empty takes the embedded scenes."""
+    pairs: str = ""
+    """Training pairs in the authors' format; empty takes the folder's pairs_{split}.json, else all instances."""
+    train_split: str = "train2017"
+    """Split to train on."""
+    held_out_split: str = "val2017"
+    """Split to evaluate on."""
+    held_out_pairs: str = ""
+    """Evaluation pairs, found like those for training."""
+    held_out: int = 200
+    """Pairs of the evaluation, the same choice in every run; 0 evaluates nothing."""
+    mask: Kind = "box"
+    """box: soft edge of 5 px; box_hard; polygon: the outline; instances: all of the class; random_box: elsewhere."""
+    fill: Fill = "black"
+    """Colour of the mask; mean is the image's mean colour."""
+    reward: Variant = "eq3"
+    """eq3: format + exact match + similarity. scripted: 0.6 format + indel ratio, as the authors' scripts add it up."""
+    levenshtein: Similarity = "distance"
+    """Similarity under eq3: 1 - Levenshtein distance over the longer length, or the indel ratio."""
+    system_prompt: bool = True
+    """Send the system prompt of the paper's Table 1."""
+    min_area: float = 0.01
+    """Smallest box, as a share of its image; concerns pairs made from all instances, not those of a pairs file."""
+    max_area: float = 0.5
+    """Largest box, as a share of its image: a larger one leaves too little context."""
+
+
+class MaskedSamples(Sequence[Sample]):
+    """The samples of some pairs. Indexing opens and masks the image; nothing is kept."""
+
+    def __init__(self, coco: Coco, pairs: Sequence[Pair], config: Config) -> None:
+        self.coco, self.pairs, self.config = coco, pairs, config
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return MaskedSamples(self.coco, self.pairs[index], self.config)
+        return self._sample(self.pairs[index])
+
+    def _sample(self, pair: Pair) -> Sample:
+        image, kind = self.coco.open(pair.image), self.config.mask
+        here = self.coco.by_image.get(pair.image.id, [])
+        others = [other for other in here if other.category == pair.answer and other.id != pair.annotation]
+        region = hidden_region(image.size, pair.target, others, kind, pair.id)
+        return Sample(
+            id=pair.id,
+            question=prompts.QUESTION,
+            images=(apply_mask(image, pair.target, others, kind, self.config.fill, pair.id),),
+            system=prompts.SYSTEM_PROMPT if self.config.system_prompt else None,
+            prior=prompts.completion(pair.trace, pair.answer) if pair.trace else None,
+            data={
+                "answer": pair.answer,
+                "supercategory": pair.supercategory,
+                "difficulty": pair.difficulty,
+                "box": pair.target.box,
+                "others_visible": others_visible(region, others),
+            },
+        )
+
+
+class MaskedPrediction(Task):
+    """Masked prediction on a COCO folder, or on the embedded scenes.
+
+    A sample's `data` holds `answer`, `supercategory`, `difficulty` (None where unlabelled), `box` [x, y, w, h] in
+    pixels and `others_visible` (A13: whether another instance of the class stays in sight).
+
+    Raises:
+        ValueError: an option with an impossible value.
+        FileNotFoundError: an option that names a missing file or folder.
+    """
+
+    Config = Config
+    default_model = str(Path(__file__).parent / "scenes" / "model")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        _check(config)
+        self.reward_weights = REWARD_WEIGHTS[config.reward]
+
+    def samples(self) -> Sequence[Sample]:
+        """Training samples. Raises ValueError or FileNotFoundError for unusable data, or where there is no pair."""
+        return self._train
+
+    def held_out(self) -> Sequence[Sample]:
+        """The evaluation's samples: `held_out` of the held-out pairs, chosen alike in every run, or all if fewer."""
+        return self._held_out if self.config.held_out else ()
+
+    def reward(self, sample: Sample, completions: list[str]) -> dict[str, list[float]]:
+        """The terms of MPCC Eq. 3 (`mpcc.rewards.reward_terms`)."""
+        return self._terms(sample.data["answer"], completions)
+
+    def evaluate(self, answer: Answer) -> dict[str, float]:
+        """Means over the held-out pairs: `exact_match`, `format`, `levenshtein`, the weighted `reward`; `n` of them.
+
+        Where pairs carry a difficulty, also `exact_match_{difficulty}`. Empty with `held_out` = 0.
+
+        Raises:
+            ValueError: `answer` gave another number of completions than there are samples.
+        """
+        if not self.config.held_out:
+            return {}
+        samples = self._held_out
+        completions = answer(samples)
+        terms: dict[str, list[float]] = defaultdict(list)
+        for pair, completion in zip(samples.pairs, completions, strict=True):
+            scores = {name: values[0] for name, values in self._terms(pair.answer, [completion]).items()}
+            terms["exact_match"].append(scores["exact"])
+            terms["format"].append(scores["format"])
+            terms["levenshtein"].append(scores["levenshtein"])
+            terms["reward"].append(sum(self.reward_weights[name] * score for name, score in scores.items()))
+            if pair.difficulty:
+                terms[f"exact_match_{pair.difficulty}"].append(scores["exact"])
+        return {name: fmean(values) for name, values in terms.items()} | {"n": float(len(completions))}
+
+    def _terms(self, answer: str, completions: Sequence[str]) -> dict[str, list[float]]:
+        return reward_terms(completions, answer, self.config.reward, self.config.levenshtein)
+
+    @cached_property
+    def _train(self) -> MaskedSamples:
+        return self._load(self.config.train_split, self.config.pairs)
+
+    @cached_property
+    def _held_out(self) -> MaskedSamples:
+        samples = self._load(self.config.held_out_split, self.config.held_out_pairs)
+        count = min(self.config.held_out, len(samples))
+        chosen = sorted(random.Random("held out").sample(range(len(samples)), count))
+        return MaskedSamples(samples.coco, [samples.pairs[i] for i in chosen], self.config)
+
+    def _load(self, split: str, pairs_file: str) -> MaskedSamples:
+        coco = Coco(self._folder, split)
+        own = self._folder / f"pairs_{split}.json"
+        if pairs_file or own.is_file():
+            pairs = file_pairs(Path(pairs_file) if pairs_file else own, coco)
+        else:
+            pairs = instance_pairs(coco, self.config.min_area, self.config.max_area)
+        if not pairs:
+            raise ValueError(f"no object to hide in {pairs_file or coco.path}: check the file, min_area and max_area")
+        for pair in pairs:
+            coco.image_path(pair.image)
+            if self.config.mask == "polygon" and not pair.target.segmentation:
+                raise ValueError(f"{pair.id} has no outline: mask = 'polygon' needs a segmentation; take mask = 'box'")
+        return MaskedSamples(coco, pairs, self.config)
+
+    @cached_property
+    def _folder(self) -> Path:
+        if self.config.coco:
+            return Path(self.config.coco)
+        from mpcc.scenes.folder import ensure_scenes  # drawing them is needed only here
+
+        return ensure_scenes()
+
+
+def _check(config: Config) -> None:
+    check_choice("mask", config.mask, Kind)
+    check_choice("fill", config.fill, Fill)
+    check_choice("reward", config.reward, Variant)
+    check_choice("levenshtein", config.levenshtein, Similarity)
+    if config.held_out < 0:
+        raise ValueError(f"held_out = {config.held_out} must be 0 or more pairs")
+    if not 0 <= config.min_area < config.max_area <= 1:
+        limits = f"min_area = {config.min_area} and max_area = {config.max_area}"
+        raise ValueError(f"{limits} must be shares of the image with 0 <= min_area < max_area <= 1")
+    same = config.train_split == config.held_out_split and config.pairs == config.held_out_pairs
+    if config.held_out and same:
+        raise ValueError(f"held_out_split = {config.held_out_split!r} is the training split: name another")
+    for name in ("coco", "pairs", "held_out_pairs"):
+        if (value := getattr(config, name)) and not Path(value).exists():
+            raise FileNotFoundError(f"{name} = {value!r}: no such file or folder")

@@ -1,0 +1,84 @@
+import pytest
+from small_coco import pair, pairs_file, task
+
+
+def test_the_authors_training_file_is_read_as_it_is(folder, tmp_path):
+    path = pairs_file(
+        tmp_path / "train.json",
+        pair(cot_data=" A leash lies there. "),
+        pair(bbox=[71, 50, 20, 20], cot_data=""),
+        pair(file_name="2.png", bbox=[1, 1, 3, 3], category_name="zebra", supercategory=...),
+    )
+    first, second, third = task(folder, pairs=path).samples()
+    assert first.prior == "<think> A leash lies there. </think><answer>dog</answer>"
+    assert (first.id, second.id, third.id) == (
+        "train2017/1.png#11", "train2017/1.png#12", "train2017/2.png#1,1,3,3")  # fmt: skip
+    assert second.prior is None
+    assert second.data["box"] == (71.0, 50.0, 20.0, 20.0)
+    assert (third.data["answer"], third.data["supercategory"]) == ("zebra", "")
+
+
+def test_a_prior_earns_the_full_reward(folder, tmp_path):
+    chosen = task(folder, pairs=pairs_file(tmp_path / "p.json", pair(cot_data="A\nleash.")))
+    sample = chosen.samples()[0]
+    assert chosen.reward(sample, [sample.prior]) == {"format": [1.0], "exact": [1.0], "levenshtein": [1.0]}
+
+
+def test_a_pairs_file_in_the_folder_is_found(folder):
+    pairs_file(folder / "pairs_train2017.json", pair(annotation_id=12, bbox=[70, 50, 20, 20], difficulty="hard", id=5))
+    samples = task(folder).samples()
+    assert [(sample.id, sample.data["difficulty"]) for sample in samples] == [("train2017/1.png#12", "hard")]
+    assert len(task(folder).held_out()) == 9
+
+
+def test_repeated_pairs_keep_unique_ids(folder, tmp_path):
+    path = pairs_file(tmp_path / "p.json", pair(), pair(cot_data="A leash."), pair())
+    ids = [sample.id for sample in task(folder, pairs=path).samples()]
+    assert ids == ["train2017/1.png#11", "train2017/1.png#11~2", "train2017/1.png#11~3"]
+
+
+@pytest.mark.parametrize(("record", "match"), [
+    ("text", r"\[1\] is not an object"),
+    (pair(file_name=...), r"\[1\] lacks file_name"),
+    (pair(category_name=" "), r"\[1\] lacks category_name"),
+    (pair(category_name=3), r"\[1\]: category_name = 3 is not a text"),
+    (pair(file_name="9.png"), r"\[1\]: .*instances_train2017\.json lists no image '9\.png'"),
+    (pair(bbox=...), r"\[1\]: bbox None is not four finite numbers"),
+    (pair(bbox=[10, 10, -4, 4]), r"\[1\]: bbox .* negative width or height"),
+    (pair(bbox=[10, 10, 0, 4]), r"\[1\]: bbox .* is empty"),
+    (pair(bbox=[90, 10, 40, 4]), r"\[1\]: bbox .* lies outside its image 1\.png of 100x80 pixels"),
+    (pair(cot_data=["a"]), r"\[1\]: cot_data = \['a'\] is not a text"),
+    (pair(cot_data="<think>a</think>"), r"\[1\]: cot_data holds a tag"),
+    (pair(annotation_id=14), r"\[1\]: image 1\.png has no annotation 14"),
+])  # fmt: skip
+def test_unusable_records_name_file_place_and_field(folder, tmp_path, record, match):
+    path = pairs_file(tmp_path / "p.json", pair(), record)
+    with pytest.raises(ValueError, match=r"p\.json" + match) as caught:
+        task(folder, pairs=path).samples()
+    assert "\n" not in str(caught.value)
+
+
+def test_pairs_files_that_are_none(folder, tmp_path):
+    path = tmp_path / "p.json"
+    for text, match in (('[{"file_name"', "not whole JSON"), ('{"hard": []}', "top level must be a list"),
+                        ("[]", r"no object to hide in .*p\.json")):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(ValueError, match=match):
+            task(folder, pairs=str(path)).samples()
+
+
+def test_no_pair_at_all(folder):
+    with pytest.raises(ValueError, match=r"no object to hide in .*instances_train2017\.json: check .* min_area"):
+        task(folder, min_area=0.9, max_area=1.0).samples()
+
+
+def test_a_missing_image_is_found_before_training(folder):
+    (folder / "train2017" / "3.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"3\.png is missing, but .* lists it as image 3"):
+        task(folder).samples()
+
+
+def test_polygon_masks_need_outlines(folder, tmp_path):
+    path = pairs_file(tmp_path / "p.json", pair(category_name="zebra"))
+    with pytest.raises(ValueError, match=r"train2017/1\.png#10,10,40,30 has no outline"):
+        task(folder, pairs=path, mask="polygon").samples()

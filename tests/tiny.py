@@ -1,0 +1,114 @@
+"""Small models of every family with random weights, and a byte-level tokenizer: built here, nothing downloaded."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from minigrpo import VLM, Sample
+
+SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+            "<|image_pad|>", "<|video_pad|>"]
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
+    "{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+VISION = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+TEXT = ("llama", "qwen2", "qwen3")
+FAMILIES = VISION + TEXT
+PADDED_VOCABULARY = 280  # 264 entries and 16 rows beyond the tokenizer, as Qwen has
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes and the Qwen special tokens, 264 entries."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIALS])
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+                                   chat_template=TEMPLATE)
+
+
+def net(family: str, dtype: torch.dtype = torch.float64, seed: int = 0):
+    """An HF model of the family: 2 layers, grouped-query heads, weights large enough for a peaked softmax."""
+    tok = tokenizer()
+    ids = {name: tok.convert_tokens_to_ids(token) for name, token in [
+        ("image_token_id", "<|image_pad|>"), ("video_token_id", "<|video_pad|>"),
+        ("vision_start_token_id", "<|vision_start|>"), ("vision_end_token_id", "<|vision_end|>")]}
+    text = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+                intermediate_size=96, vocab_size=PADDED_VOCABULARY, max_position_embeddings=4096,
+                bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=None)
+    if family in TEXT:
+        config = AutoConfig.for_model(family, **text, tie_word_embeddings=False)
+        cls = AutoModelForCausalLM
+    else:
+        text |= dict(rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]})
+        vision = dict(depth=2, hidden_size=32, num_heads=2, intermediate_size=48, patch_size=14, spatial_merge_size=2,
+                      temporal_patch_size=2, out_hidden_size=64, hidden_act="silu")
+        if family == "qwen2_5_vl":
+            vision |= dict(window_size=56, fullatt_block_indexes=[1])
+        elif family == "qwen2_vl":
+            vision = dict(depth=2, embed_dim=32, num_heads=2, mlp_ratio=2, patch_size=14, spatial_merge_size=2,
+                          temporal_patch_size=2, hidden_size=64)
+        else:
+            vision |= dict(deepstack_visual_indexes=[0, 1], num_position_embeddings=64, hidden_act="gelu_pytorch_tanh")
+            text["rope_parameters"]["mrope_interleaved"] = True
+        config = AutoConfig.for_model(family, text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
+        cls = AutoModelForImageTextToText
+    torch.manual_seed(seed)
+    model = cls.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.dim() > 1:
+                p.normal_(0, 0.3 if "embed_tokens" in name or "lm_head" in name else p.shape[-1] ** -0.5)
+    return model.to(dtype).eval()
+
+
+def vlm(family: str = "qwen2_5_vl", dtype: torch.dtype = torch.float64, seed: int = 0) -> VLM:
+    """The same model behind the engine's door."""
+    processor = None
+    if family in VISION:
+        processor = Qwen2VLImageProcessorPil(patch_size=14, temporal_patch_size=2, merge_size=2,
+                                             size={"shortest_edge": 28 * 28, "longest_edge": 112 * 112})
+    return VLM(net(family, dtype, seed), tokenizer(), processor)
+
+
+def image(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Noise, the same for the same seed."""
+    values = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed))
+    return Image.fromarray(values.to(torch.uint8).numpy())
+
+
+def samples(images: bool = True) -> list[Sample]:
+    """Prompts of different lengths: one image, none, two."""
+    pictures = [image(84, 56, 1), image(56, 112, 2), image(84, 84, 3)]
+    return [
+        Sample("one", "what is here?", (pictures[0],) if images else (), system="be brief"),
+        Sample("none", "no picture in this one, only some text"),
+        Sample("two", "compare them", tuple(pictures[1:]) if images else ()),
+    ]
+
+
+def plain_inputs(vlm: VLM, prompt, completion=None) -> dict:
+    """Keyword arguments of the plain HF model for one prompt, a completion appended."""
+    ids = prompt.input_ids if completion is None else torch.cat([prompt.input_ids, completion])
+    inputs = {"input_ids": ids[None], "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+    if vlm.has_vision:
+        kinds = torch.zeros(1, len(ids), dtype=torch.int)
+        if prompt.image_positions is not None:
+            kinds[0, prompt.image_positions] = 1
+            dtype = next(vlm.net.parameters()).dtype
+            inputs |= {"pixel_values": prompt.pixel_values.to(dtype), "image_grid_thw": prompt.image_grid_thw}
+        inputs["mm_token_type_ids"] = kinds
+    return inputs

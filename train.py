@@ -1,0 +1,225 @@
+"""GRPO, top to bottom: sample → reward → prior slot → advantage → log-probabilities → loss → step.
+
+    torchrun --nproc_per_node 2 train.py                       the embedded scenes and their tiny model, 2 CPU cores
+    python train.py --help                                     every option
+    torchrun --nproc_per_node 2 train.py --config mpcc/configs/qwen2.5-vl-3b.toml --task.coco COCO_FOLDER
+    torchrun --nproc_per_node 2 train.py --task my_module:MyTask --model.path Qwen/Qwen2.5-VL-3B-Instruct
+
+A step takes `prompts_per_step` prompts and draws G completions of each; a reward scores them; what a completion earned
+above its group's mean, in standard deviations, is its advantage; the loss makes tokens with a positive advantage more
+probable and the others less. There is no critic and no reward model. Where a sample has an annotated trajectory, that
+takes one of the G slots (MPCC, arXiv 2510.21807, prior sampling). Prompt and image are computed once per group.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import replace
+
+import torch
+import transformers
+
+from minigrpo import (
+    Group,
+    Sampling,
+    generate,
+    group_advantages,
+    insert_prior,
+    micro_batches,
+    pack,
+    parallel,
+    policy_loss,
+)
+from minigrpo.checkpoint import export
+from minigrpo.config import Config, load_config
+from minigrpo.layout import Packed
+from minigrpo.losses import PolicyLoss, completion_weights
+from minigrpo.metrics import Completion, RunLog, Sums
+from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
+from minigrpo.policy import PolicyOutput
+from minigrpo.rollout import answer
+from minigrpo.task import Sample, Task, score, step_indices
+
+DEFAULT_TASK = "mpcc.task:MaskedPrediction"
+
+
+def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
+    """Evaluates, trains `config.run.steps` steps, evaluates again, and exports the model."""
+    rollout, grpo, seed = config.rollout, config.grpo, config.run.seed
+    samples = task.samples()
+    step_indices(len(samples), rollout.prompts_per_step, seed, 0)  # too few samples: say so before anything is loaded
+    if rollout.prompts_per_step < ranks.size:
+        raise ValueError(f"rollout.prompts_per_step = {rollout.prompts_per_step} leaves one of {ranks.size} ranks idle")
+    needs_reference = grpo.beta > 0 or grpo.objective == "paper"
+    path = config.model.path or task.default_model
+    policy, replica, reference = parallel.load_roles(path, config.model, ranks, needs_reference)
+    optimizer = make_optimizer(policy, config.optim)
+    sampling = Sampling(rollout.max_new_tokens, rollout.temperature)
+    log = RunLog(config)
+    start, bad_steps = time.monotonic(), 0
+
+    def evaluate() -> dict[str, float]:
+        parallel.refresh(replica, policy)
+        greedy = replace(sampling, temperature=0.0)
+        return task.evaluate(lambda asked: answer(replica, asked, greedy, ranks, rollout.max_prompt_tokens))
+
+    size = sum(p.numel() for p in replica.net.parameters()) / 1e6
+    log.say(f"{path}: {size:.1f}M parameters, {len(samples)} samples, {ranks.size} rank(s) on {ranks.device.type}")
+    log.say(f"writing to {log.dir}")
+    before = evaluate()
+    log.say(f"held-out before: {figures(before)}")
+
+    for step in range(config.run.steps):
+        began, sums = time.monotonic(), Sums()
+        chosen = step_indices(len(samples), rollout.prompts_per_step, seed, step)
+        mine = [samples[i] for i in parallel.share(chosen, ranks)]
+
+        # Rollout: G completions of every prompt, from a replica that holds the policy's current weights.
+        parallel.refresh(replica, policy)
+        with_prior = grpo.prior and (grpo.prior_until == 0 or step < grpo.prior_until)
+        priors = [replica.encode_completion(s.prior) if with_prior and s.prior else None for s in mine]
+        prompts = [replica.encode(s, rollout.max_prompt_tokens) for s in mine]
+        drawn = [rollout.group_size - (prior is not None) for prior in priors]
+        groups = generate(replica, prompts, drawn, sampling, seed=seed, step=step)
+        rollout_seconds = time.monotonic() - began
+
+        # Prior slot, reward, advantage. The prior is inserted first: its reward is one of the G that are normalised.
+        for i, (sample, prior) in enumerate(zip(mine, priors, strict=True)):
+            if prior is not None:
+                groups[i] = insert_prior(groups[i], prior, rollout.group_size)
+            texts = [replica.decode(c) for c in groups[i].completions]
+            rewards, terms = score(task, sample, texts)
+            advantages = group_advantages(torch.tensor(rewards), grpo.scale, grpo.unbiased)
+            groups[i] = replace(groups[i], advantages=advantages)
+            record_group(sums, groups[i], rewards, terms)
+            if i * ranks.size < config.run.log_completions:
+                log_completions(log, step, sample, groups[i], texts, rewards, terms)
+
+        # Micro-batches. A group without variance has no gradient unless a KL pulls on it, so it costs no update.
+        live = [g for g in groups if grpo.beta > 0 or g.advantages.any()]
+        batches, real, vision = even_batches(live, groups, config.optim.tokens_per_micro_batch, ranks)
+
+        # Log-probabilities that the loss compares with: the reference's, and, with several updates, the old policy's.
+        # With one update the old ones are the new ones, detached: the same numbers, without a second pass.
+        policy.train()
+        context = parallel.precision(config.model.dtype, ranks)
+        with torch.no_grad(), context:
+            refs = [reference(b, rollout.temperature, vision).logps if reference else None for b in batches]
+            several = grpo.updates_per_rollout > 1
+            olds = [policy(b, rollout.temperature, vision).logps if several else None for b in batches]
+
+        # Update: the loss is one sum over all tokens of the step, whatever the micro-batches and ranks.
+        lengths = [len(c) for g in groups for c in g.completions]
+        counts = [sum(lengths), len(lengths), len(groups)]
+        totals = [int(n) for n in parallel.sum_over_ranks(counts, ranks)]
+        rate = learning_rate(step, config.run.steps, config.optim)
+        for _ in range(grpo.updates_per_rollout if batches else 0):
+            loss = 0.0
+            for batch, counted, old, ref in zip(batches, real, olds, refs, strict=True):
+                normalize = "prompt" if grpo.objective == "paper" else grpo.normalize
+                weights = counted * completion_weights(batch.lengths, normalize, *totals, rollout.max_new_tokens)
+                with context:
+                    out = policy(batch, rollout.temperature, vision)
+                result = policy_loss(
+                    out.logps, out.logps.detach() if old is None else old, batch.advantages[batch.owner],
+                    weights[batch.owner], objective=grpo.objective, ref_logps=ref, beta=grpo.beta,
+                    clip_low=grpo.clip_low, clip_high=grpo.clip_high,
+                    shaped=batch.is_prior[batch.owner] if grpo.prior_ratio == "shaped" else None,
+                )
+                (result.loss * ranks.size).backward()  # FSDP averages gradients over the ranks, the loss is a sum
+                loss += result.loss.item()
+                if counted:
+                    record_batch(sums, batch, out, result, with_kl=ref is not None)
+            sums.total("loss", loss / grpo.updates_per_rollout)
+            norm = clip_and_step(optimizer, policy, rate, config.optim.max_grad_norm)
+            sums.peak("grad_norm", norm)
+            bad_steps = 0 if math.isfinite(norm) else bad_steps + 1
+
+        # What this step was like. A step whose gradient was not finite changed nothing; several in a row end the run.
+        seconds = time.monotonic() - began
+        sums.peak("skipped", float(bad_steps > 0))
+        sums.peak("lr", rate)
+        sums.peak("seconds", seconds)
+        sums.peak("seconds/rollout", rollout_seconds)
+        sums.total("tokens_per_second", counts[0] / seconds)
+        metrics = sums.reduce(ranks.device)
+        log.step(step + 1, metrics)
+        if bad_steps >= config.run.max_bad_steps:
+            raise ValueError(f"step {step + 1}: the gradient was not finite {bad_steps} times in a row; last metrics: "
+                             f"{metrics}. Lower optim.lr, or look at {log.dir / 'metrics.jsonl'}")
+
+    after = evaluate()
+    log.say(f"held-out after:  {figures(after)}")
+    if ranks.first:
+        log.say(f"model: {export(replica, log.dir / 'model')}")
+    log.finish({"before": before, "after": after, "steps": config.run.steps, "seconds": time.monotonic() - start})
+
+
+def even_batches(live: list[Group], groups: list[Group], budget: int,
+                 ranks: parallel.Ranks) -> tuple[list[Packed], list[bool], bool]:
+    """Micro-batches, as many on every rank, which of them count, and whether any rank's holds an image.
+
+    Every rank must run the same collectives; one with fewer micro-batches adds some that weigh nothing.
+    """
+    batches, images = micro_batches(live, budget), any(g.prompt.pixel_values is not None for g in groups)
+    most, vision = (int(n) for n in parallel.max_over_ranks([len(batches), images], ranks))
+    missing = most - len(batches)
+    batches += [pack([groups[0].select([0])])] * missing
+    return [b.to(ranks.device) for b in batches], [True] * (most - missing) + [False] * missing, bool(vision)
+
+
+def record_group(sums: Sums, group: Group, rewards: list[float], terms: dict[str, list[float]]) -> None:
+    """Figures of what was sampled; the prior is not the model's own and does not count."""
+    sampled = [i for i in range(len(group.completions)) if i != group.prior_slot]
+    for name, values in {"reward": rewards, **{f"reward/{term}": v for term, v in terms.items()}}.items():
+        sums.mean(name, sum(values[i] for i in sampled), len(sampled))
+    sums.mean("length", sum(len(group.completions[i]) for i in sampled), len(sampled))
+    sums.mean("finished", sum(group.finished[i] for i in sampled), len(sampled))
+    sums.mean("zero_variance", float(not group.advantages.any()), 1)
+    if group.prior_slot is not None:
+        sums.mean("prior_advantage", group.advantages[group.prior_slot], 1)
+
+
+def record_batch(sums: Sums, batch: Packed, out: PolicyOutput, result: PolicyLoss, with_kl: bool) -> None:
+    """Figures of the update, over tokens; the prior's log-probability stands beside that of the samples."""
+    prior = batch.is_prior[batch.owner]
+    sums.mean("entropy", out.entropy[~prior].sum(), (~prior).sum())
+    sums.mean("logprob/sampled", out.logps[~prior].sum(), (~prior).sum())
+    sums.mean("logprob/prior", out.logps[prior].sum(), prior.sum())
+    sums.mean("clipped", result.clipped.sum(), len(prior))
+    if with_kl:
+        sums.mean("kl", result.kl[~prior].sum(), (~prior).sum())
+
+
+def log_completions(log: RunLog, step: int, sample: Sample, group: Group, texts: list[str], rewards: list[float],
+                    terms: dict[str, list[float]]) -> None:
+    """Writes the best and the worst of a group down."""
+    ranked = sorted(range(len(texts)), key=lambda i: rewards[i])
+    for i in dict.fromkeys((ranked[-1], ranked[0])):
+        log.completion(Completion(
+            step + 1, sample.id, sample.question, texts[i], {name: values[i] for name, values in terms.items()},
+            rewards[i], float(group.advantages[i]), i == group.prior_slot, sample.data.get("answer"),
+        ))  # fmt: skip
+
+
+def figures(metrics: dict[str, float]) -> str:
+    """Named figures on one line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()) or "nothing to evaluate"
+
+
+def main() -> None:
+    """Reads the options, joins the ranks, trains. Bad input is one line and exit code 1."""
+    config, task_class = load_config(sys.argv[1:], DEFAULT_TASK)
+    transformers.logging.disable_progress_bar()  # the run has a progress line of its own
+    try:
+        train(config, task_class(config.task), parallel.start(config.run.device))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"train.py: error: {error}") from error
+    finally:
+        parallel.stop()
+
+
+if __name__ == "__main__":
+    main()
