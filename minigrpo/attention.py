@@ -13,7 +13,7 @@ never repeated.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from inspect import signature
 
 import torch
 import torch.nn.functional as F
@@ -226,8 +226,10 @@ def flash_kernel(device: torch.device) -> Varlen:
     )
 
 
-def _torch_varlen(q, k, v, cu_q, cu_k, max_q, max_k, scale: Any) -> Tensor:
+def _torch_varlen(q, k, v, cu_q, cu_k, max_q, max_k, scale) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
+    # older releases take grouped heads without being told
+    grouped = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
     window = (-1, 0)  # all of the past, nothing of the future, aligned at the last key
-    return varlen_attn(q, k, v, cu_q, cu_k, max_q, max_k, scale=scale, window_size=window, enable_gqa=True)
+    return varlen_attn(q, k, v, cu_q, cu_k, max_q, max_k, scale=scale, window_size=window, **grouped)

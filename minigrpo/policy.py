@@ -107,7 +107,8 @@ def image_features(vlm: VLM, pixel_values: Tensor, grid: Tensor) -> tuple[Tensor
     """Features [image tokens, width] of the images in order, and those of deeper injections (Qwen3-VL)."""
     out = vlm.net.model.get_image_features(pixel_values, grid, return_dict=True)
     deep = getattr(out, "deepstack_features", None) or []
-    return torch.cat(out.pooler_output), [torch.cat(f) for f in deep]
+    # transformers 5.17 gives the deeper ones whole, later releases image by image
+    return torch.cat(out.pooler_output), [f if isinstance(f, Tensor) else torch.cat(f) for f in deep]
 
 
 def _blank_image(vlm: VLM) -> tuple[Tensor, Tensor]:

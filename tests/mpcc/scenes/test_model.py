@@ -1,0 +1,86 @@
+"""The shipped tiny model: real classes, small, better than chance; and what it was taught with."""
+
+import json
+from random import Random
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoImageProcessor, Qwen2_5_VLForConditionalGeneration
+
+from minigrpo import load_model
+from mpcc.prompts import QUESTION, SYSTEM_PROMPT
+from mpcc.scenes.curriculum import Lesson, around, description, framed, lesson, masked, options
+from mpcc.scenes.evaluation import answers, hidden_samples, measure, questions
+from mpcc.scenes.pretrain import SHIPPED
+from mpcc.scenes.world import generate
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    return load_model(SHIPPED, dtype=torch.float32)
+
+
+def test_the_folder_is_a_small_qwen2_5_vl():
+    assert AutoConfig.from_pretrained(SHIPPED).model_type == "qwen2_5_vl"
+    assert (SHIPPED / "model.safetensors").stat().st_size <= 10_000_000
+    assert json.loads((SHIPPED / "preprocessor_config.json").read_text())["image_processor_type"] == (
+        "Qwen2VLImageProcessor"
+    )
+
+
+def test_the_classes_are_transformers_own(vlm):
+    assert type(vlm.net) is Qwen2_5_VLForConditionalGeneration
+    assert 2e6 <= sum(p.numel() for p in vlm.net.parameters()) <= 4.5e6
+
+
+def test_a_scene_becomes_24_image_tokens():
+    processor = AutoImageProcessor.from_pretrained(SHIPPED, backend="pil")
+    features = processor(images=[generate(0).image], return_tensors="pt")
+    assert features["image_grid_thw"].tolist() == [[1, 8, 12]]
+
+
+def test_it_is_far_better_than_chance_and_far_from_perfect(vlm):
+    figures = measure(vlm, images=20)
+    assert figures["naming"] > 0.8
+    assert figures["choice_4"] > 0.4
+    assert 0.15 < figures["greedy"]["exact_match"] < 0.7
+    assert 0.4 < figures["greedy"]["format"] < 0.95
+
+
+def test_the_recorded_figures_are_those_of_the_shipped_weights(vlm):
+    record = json.loads((SHIPPED / "pretraining.json").read_text())
+    asked = questions("val2017", 3)
+    assert answers(vlm, hidden_samples(asked)) == record["figures"]["greedy"]["examples"][: len(asked)]
+    assert record["figures"]["naming"] > 0.9 and record["minutes"] <= 30
+
+
+def test_a_lesson_is_the_same_every_time_and_ends_in_the_questions_of_the_task():
+    one, two = lesson(0, 5, 0.5), lesson(0, 5, 0.5)
+    assert one.completions == two.completions and one.sample.images[0].tobytes() == two.sample.images[0].tobytes()
+    taught = [lesson(0, i, 1.0) for i in range(60)]
+    asked = [x.sample for x in taught if x.sample.question == QUESTION]
+    assert asked and all(sample.system == SYSTEM_PROMPT for sample in asked)
+    assert all(isinstance(x, Lesson) and x.completions and all(x.completions) for x in taught)
+
+
+def test_the_mask_covers_the_object_and_the_frame_does_not():
+    scene = generate("val2017/1")
+    pair = scene.pick(1)[0]
+    x, y, w, h = scene.items[pair.index].box
+    middle = round(x + w / 2), round(y + h / 2)
+    assert masked(scene, pair.index).getpixel(middle) == (0, 0, 0)
+    assert framed(scene, pair.index).getpixel(middle) == scene.image.getpixel(middle)
+
+
+def test_texts_about_a_masked_picture_do_not_name_what_is_hidden():
+    scene = next(s for s in map(generate, range(50)) if s.place == "kitchen")
+    index = next(pair.index for pair in scene.pairs if pair.name == "refrigerator")
+    assert "refrigerator" in description(scene) and "refrigerator" not in description(scene, index)
+    assert "black box" in description(scene, index) and "refrigerator" not in around(scene, index)
+
+
+def test_options_hold_the_truth_once_and_no_name_twice():
+    scene = generate("val2017/2")
+    pair = scene.pick(1)[0]
+    names = options(scene, pair, Random(0), 4, 2)
+    assert len(names) == 7 == len(set(names)) and names.count(pair.name) == 1
