@@ -54,6 +54,8 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
         raise ValueError(f"rollout.prompts_per_step = {rollout.prompts_per_step} leaves one of {ranks.size} ranks idle")
     needs_reference = grpo.beta > 0 or grpo.objective == "paper"
     path = config.model.path or task.default_model
+    if not path:
+        raise ValueError(f"{type(task).__name__} has no default model: name one with --model.path")
     policy, replica, reference = parallel.load_roles(path, config.model, ranks, needs_reference)
     optimizer = make_optimizer(policy, config.optim)
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature)
@@ -79,13 +81,15 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
         # Rollout: G completions of every prompt, from a replica that holds the policy's current weights.
         parallel.refresh(replica, policy)
         with_prior = grpo.prior and (grpo.prior_until == 0 or step < grpo.prior_until)
-        priors = [replica.encode_completion(s.prior) if with_prior and s.prior else None for s in mine]
+        priors = [replica.encode_completion(s.prior, f"prior of sample {s.id}") if with_prior and s.prior else None
+                  for s in mine]
         prompts = [replica.encode(s, rollout.max_prompt_tokens) for s in mine]
         drawn = [rollout.group_size - (prior is not None) for prior in priors]
         groups = generate(replica, prompts, drawn, sampling, seed=seed, step=step)
         rollout_seconds = time.monotonic() - began
 
         # Prior slot, reward, advantage. The prior is inserted first: its reward is one of the G that are normalised.
+        shown = []
         for i, (sample, prior) in enumerate(zip(mine, priors, strict=True)):
             if prior is not None:
                 groups[i] = insert_prior(groups[i], prior, rollout.group_size)
@@ -94,8 +98,11 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
             advantages = group_advantages(torch.tensor(rewards), grpo.scale, grpo.unbiased)
             groups[i] = replace(groups[i], advantages=advantages)
             record_group(sums, groups[i], rewards, terms)
-            if i * ranks.size < config.run.log_completions:
-                log_completions(log, step, sample, groups[i], texts, rewards, terms)
+            if i * ranks.size + ranks.rank < config.run.log_completions:
+                shown.append(examples(step, sample, groups[i], texts, rewards, terms))
+
+        for logged in parallel.unshare(shown, ranks):
+            log.completions(logged)
 
         # Micro-batches. A group without variance has no gradient unless a KL pulls on it, so it costs no update.
         live = [g for g in groups if grpo.beta > 0 or g.advantages.any()]
@@ -115,6 +122,7 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
         counts = [sum(lengths), len(lengths), len(groups)]
         totals = [int(n) for n in parallel.sum_over_ranks(counts, ranks)]
         rate = learning_rate(step, config.run.steps, config.optim)
+        sums.peak("skipped", 0.0)
         for _ in range(grpo.updates_per_rollout if batches else 0):
             loss = 0.0
             for batch, counted, old, ref in zip(batches, real, olds, refs, strict=True):
@@ -135,11 +143,12 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
             sums.total("loss", loss / grpo.updates_per_rollout)
             norm = clip_and_step(optimizer, policy, rate, config.optim.max_grad_norm)
             sums.peak("grad_norm", norm)
-            bad_steps = 0 if math.isfinite(norm) else bad_steps + 1
+            skipped = not math.isfinite(norm)
+            sums.peak("skipped", float(skipped))
+            bad_steps = bad_steps + 1 if skipped else 0
 
         # What this step was like. A step whose gradient was not finite changed nothing; several in a row end the run.
         seconds = time.monotonic() - began
-        sums.peak("skipped", float(bad_steps > 0))
         sums.peak("lr", rate)
         sums.peak("seconds", seconds)
         sums.peak("seconds/rollout", rollout_seconds)
@@ -193,15 +202,18 @@ def record_batch(sums: Sums, batch: Packed, out: PolicyOutput, result: PolicyLos
         sums.mean("kl", result.kl[~prior].sum(), (~prior).sum())
 
 
-def log_completions(log: RunLog, step: int, sample: Sample, group: Group, texts: list[str], rewards: list[float],
-                    terms: dict[str, list[float]]) -> None:
-    """Writes the best and the worst of a group down."""
-    ranked = sorted(range(len(texts)), key=lambda i: rewards[i])
-    for i in dict.fromkeys((ranked[-1], ranked[0])):
-        log.completion(Completion(
+def examples(step: int, sample: Sample, group: Group, texts: list[str], rewards: list[float],
+             terms: dict[str, list[float]]) -> list[Completion]:
+    """What of a group is logged: the prior, and the sampled completions that earned most and least."""
+    ranked = sorted((i for i in range(len(texts)) if i != group.prior_slot), key=lambda i: -rewards[i])
+    chosen = dict.fromkeys(i for i in (group.prior_slot, *ranked[:1], *ranked[-1:]) if i is not None)
+    return [
+        Completion(
             step + 1, sample.id, sample.question, texts[i], {name: values[i] for name, values in terms.items()},
             rewards[i], float(group.advantages[i]), i == group.prior_slot, sample.data.get("answer"),
-        ))  # fmt: skip
+        )
+        for i in chosen
+    ]  # fmt: skip
 
 
 def figures(metrics: dict[str, float]) -> str:
@@ -216,7 +228,11 @@ def main() -> None:
     try:
         train(config, task_class(config.task), parallel.start(config.run.device))
     except (ValueError, OSError) as error:
-        raise SystemExit(f"train.py: error: {error}") from error
+        raise SystemExit(f"train.py: error: {' '.join(str(error).split())}") from error
+    except RuntimeError as error:
+        if not parallel.lost_peer(error):
+            raise
+        raise SystemExit(1) from error  # the rank that stopped has said why
     finally:
         parallel.stop()
 

@@ -21,7 +21,10 @@ def export(vlm: VLM, folder: str | Path) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     vlm.save(part)
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        os.replace(folder, old)  # aside, not away: at every moment one whole model is on disk
     os.replace(part, folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder

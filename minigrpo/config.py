@@ -120,7 +120,7 @@ class Run:
     max_bad_steps: int = 5
     """Steps in a row with a non-finite loss or gradient after which the run stops."""
     log_completions: int = 2
-    """Completions per step written to completions.jsonl; about ten times a run they are shown, too."""
+    """Prompts per step of which prior, best and worst go to completions.jsonl; ten times a run they are shown."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import torch.distributed as dist
 
 from minigrpo.config import Config, to_toml
 from minigrpo.curves import draw_curves
-from minigrpo.progress import Completion, fit, progress_parts, show_completion
+from minigrpo.progress import Completion, fit, progress_parts, show_completions
 
 
 def is_first_rank() -> bool:
@@ -123,6 +123,7 @@ class RunLog:
         if self._first:
             (self.dir / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
             (self.dir / "metrics.jsonl").touch()
+            (self.dir / "completions.jsonl").unlink(missing_ok=True)  # of a run that ended before its first step
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write down and show the metrics of one step; steps count from 1. About ten times a run, draw the curves."""
@@ -135,14 +136,16 @@ class RunLog:
         if self._is_tenth(step):
             draw_curves(self.dir / "curves.png", self._history)
 
-    def completion(self, completion: Completion) -> None:
-        """Write down a completion of this rank's; about ten times a run, show it, too."""
-        if not self._first:
+    def completions(self, completions: Sequence[Completion]) -> None:
+        """Write down completions of one prompt; about ten times a run, show them, too."""
+        if not self._first or not completions:
             return
-        self._append("completions.jsonl", _plain(asdict(completion)))
-        if completion.step == 1 or self._is_tenth(completion.step):
+        for completion in completions:
+            self._append("completions.jsonl", _plain(asdict(completion)))
+        step = completions[0].step
+        if step == 1 or self._is_tenth(step):
             self.say("")
-            show_completion(completion)
+            show_completions(completions)
 
     def say(self, text: str) -> None:
         """Print a line of text below the progress line."""
@@ -205,7 +208,8 @@ def _run_folder(name: str) -> Path:
 
 
 def _named_folder(folder: Path) -> Path:
-    if (folder / "metrics.jsonl").exists() or (folder / "result.json").exists():
+    steps = folder / "metrics.jsonl"
+    if (steps.exists() and steps.stat().st_size) or (folder / "result.json").exists():
         raise ValueError(f"{folder} already holds a run; name another folder, or leave run.dir empty for a new one")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -15,6 +17,7 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
+    PreTrainedTokenizerBase,
 )
 
 from minigrpo import attention
@@ -92,17 +95,18 @@ class VLM:
             )
         return EncodedPrompt(sample.id, ids, self._positions(ids, grid), pixels, grid, image_positions)
 
-    def encode_completion(self, text: str) -> Tensor:
+    def encode_completion(self, text: str, where: str = "completion text") -> Tensor:
         """Token ids int64 [n] of a completion's text, the end token added.
 
         Raises:
-            ValueError: the text holds a banned special token.
+            ValueError: the text holds a banned special token or an end token; `where` opens the message.
         """
-        ids = torch.tensor(self.tokenizer(text, add_special_tokens=False)["input_ids"] + [self.tokenizer.eos_token_id])
-        if bad := self.banned.cpu()[ids].nonzero().flatten().tolist():
-            token = self.tokenizer.convert_ids_to_tokens(int(ids[bad[0]]))
-            raise ValueError(f"completion text holds {token}, which the model never answers: {text[:80]!r}")
-        return ids
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        banned = self.banned.cpu()
+        if bad := [i for i in ids if banned[i] or i in self.end_ids]:
+            token = self.tokenizer.convert_ids_to_tokens(bad[0])
+            raise ValueError(f"{where} holds {token}, which cannot stand within an answer: {text[:80]!r}")
+        return torch.tensor([*ids, self.tokenizer.eos_token_id])
 
     def decode(self, ids: Tensor) -> str:
         """The text of a completion, its end token dropped, everything else kept as it is."""
@@ -170,14 +174,40 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
     if dtype == "auto":
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    net = auto.from_pretrained(path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    net, tokenizer = _net(auto, path, config, dtype), _tokenizer(path)
     if tokenizer.chat_template is None:
         raise ValueError(f"{path}: the tokenizer has no chat template (chat_template.jinja or chat_template.json)")
     processor = _image_processor(path, min_pixels, max_pixels) if vision else None
     half = dtype in (torch.bfloat16, torch.float16)
     flash = attention_kernel == "flash" or (attention_kernel == "auto" and device.type == "cuda" and half)
     return VLM(net.to(device).eval(), tokenizer, processor, _end_ids(config, tokenizer, path), flash)
+
+
+def _net(auto: type, path: str, config: PreTrainedConfig, dtype: torch.dtype) -> nn.Module:
+    """The HF model with all of its weights: transformers would draw missing ones at random."""
+    try:
+        net, report = auto.from_pretrained(
+            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+            ignore_mismatched_sizes=True, output_loading_info=True,  # both are refused here, in one line
+        )  # fmt: skip
+    except SafetensorError as error:
+        raise ValueError(f"{path}: cannot read its weights: {error}") from error
+    wrong = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
+    if wrong:
+        raise ValueError(f"{path}: {len(wrong)} weights are missing or of another shape, such as {min(wrong)}")
+    return net
+
+
+def _tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer, with the chat template of an older release's chat_template.json if it has no other."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        legacy = Path(path) / "chat_template.json"
+        if tokenizer.chat_template is None and legacy.is_file():
+            tokenizer.chat_template = json.loads(legacy.read_text(encoding="utf-8"))["chat_template"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: cannot read its tokenizer: {error}") from error
+    return tokenizer
 
 
 def check_supported(net: nn.Module) -> None:

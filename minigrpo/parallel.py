@@ -62,6 +62,11 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+def lost_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed because another rank has stopped."""
+    return dist.is_initialized() and ("closed by peer" in str(error) or "reset by peer" in str(error))
+
+
 def load_roles(path: str, model: Model, ranks: Ranks, with_reference: bool) -> tuple[Policy, VLM, Policy | None]:
     """The trained policy, the replica that samples, and the frozen reference where one is needed.
 
@@ -80,7 +85,9 @@ def load_roles(path: str, model: Model, ranks: Ranks, with_reference: bool) -> t
 
     policy = Policy(load(torch.float32 if half else compute))
     if model.gradient_checkpointing:
-        policy.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        net = policy.net  # transformers renamed it on the way to version 6
+        enable = getattr(net, "activation_checkpointing_enable", None) or net.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     replica = policy.vlm if ranks.size == 1 and not half else load(compute)
     reference = Policy(load(compute)).requires_grad_(False) if with_reference else None
     if ranks.size > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -63,17 +63,19 @@ def fit(parts: list[tuple[int, str]], width: int | None = None) -> str:
     return line[:width]
 
 
-def show_completion(completion: Completion, width: int | None = None) -> None:
-    """Print a completion: where it stands, the question's last line, the true answer, the text, what it earned."""
+def show_completions(completions: Sequence[Completion], width: int | None = None) -> None:
+    """Print completions of one prompt: the question's last line, the true answer, and what each says and earned."""
     width = min(width or shutil.get_terminal_size().columns, 110)
-    origin = "annotated trajectory" if completion.prior else "completion"
-    terms = "  ".join(f"{name} {_number(value)}" for name, value in completion.terms.items())
-    question = (completion.question.strip().splitlines() or [""])[-1]
-    lines = [f"── step {completion.step}, {origin} of {completion.id} ".ljust(width, "─")]
+    first = completions[0]
+    question = (first.question.strip().splitlines() or [""])[-1]
+    lines = [f"── step {first.step}, {first.id} ".ljust(width, "─")]
     lines += _field("question", question, width)
-    lines += _field("answer", completion.answer, width) if completion.answer is not None else []
-    lines += _field("says", completion.text, width)
-    lines += _field("earned", f"{_number(completion.reward)} ({terms})  advantage {completion.advantage:+.2f}", width)
+    lines += _field("answer", first.answer, width) if first.answer is not None else []
+    for completion in completions:
+        terms = "  ".join(f"{name} {_number(value)}" for name, value in completion.terms.items())
+        lines += _field("annotated" if completion.prior else "says", completion.text, width)
+        earned = f"{_number(completion.reward)} ({terms})  advantage {completion.advantage:+.2f}"
+        lines += _field("earned", earned, width)
     print("\n".join([*lines, "─" * width]), flush=True)
 
 

@@ -146,6 +146,9 @@ class _Decoding:
     def groups(self, prompts: list[EncodedPrompt], sizes: list[int]) -> list[Group]:
         """What was drawn, cut to length, on the CPU."""
         tokens, logps, lengths = self.tokens.cpu(), self.logps.cpu(), self.lengths.tolist()
+        if not logps.isfinite().all():
+            raise ValueError("the model's log-probabilities are not finite: its weights are broken, or the run has "
+                             "diverged; lower optim.lr")
         finished, groups, row = self.finished.tolist(), [], 0
         for prompt, size in zip(prompts, sizes, strict=True):
             own = range(row, row + size)

@@ -88,6 +88,7 @@ def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     # kept below the total, so that rounding never lands on an id behind the last possible one
     threshold = torch.minimum(uniforms.to(cdf.dtype)[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     ids = torch.searchsorted(cdf, threshold, right=True)
+    ids = ids.clamp(max=cdf.shape[-1] - 1)  # NaN is above everything; its log-probability, NaN too, tells
     return ids[:, 0], logps.gather(-1, ids)[:, 0]
 
 

@@ -13,7 +13,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from minigrpo import VLM, Sample
+from minigrpo import VLM, Group, Sample
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
             "<|image_pad|>", "<|video_pad|>"]
@@ -40,8 +40,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
                                    chat_template=TEMPLATE)
 
 
-def net(family: str, dtype: torch.dtype = torch.float64, seed: int = 0):
-    """An HF model of the family: 2 layers, grouped-query heads, weights large enough for a peaked softmax."""
+def net(family: str, dtype: torch.dtype = torch.float64, seed: int = 0, tied: bool = True):
+    """An HF model of the family: 2 layers, grouped-query heads, weights large enough for a peaked softmax.
+
+    A vision model's head is tied to its embeddings, which makes it repeat itself when greedy; `tied=False` does not.
+    """
     tok = tokenizer()
     ids = {name: tok.convert_tokens_to_ids(token) for name, token in [
         ("image_token_id", "<|image_pad|>"), ("video_token_id", "<|video_pad|>"),
@@ -64,7 +67,7 @@ def net(family: str, dtype: torch.dtype = torch.float64, seed: int = 0):
         else:
             vision |= dict(deepstack_visual_indexes=[0, 1], num_position_embeddings=64, hidden_act="gelu_pytorch_tanh")
             text["rope_parameters"]["mrope_interleaved"] = True
-        config = AutoConfig.for_model(family, text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
+        config = AutoConfig.for_model(family, text_config=text, vision_config=vision, tie_word_embeddings=tied, **ids)
         cls = AutoModelForImageTextToText
     torch.manual_seed(seed)
     model = cls.from_config(config, dtype=torch.float32)
@@ -75,13 +78,13 @@ def net(family: str, dtype: torch.dtype = torch.float64, seed: int = 0):
     return model.to(dtype).eval()
 
 
-def vlm(family: str = "qwen2_5_vl", dtype: torch.dtype = torch.float64, seed: int = 0) -> VLM:
+def vlm(family: str = "qwen2_5_vl", dtype: torch.dtype = torch.float64, seed: int = 0, tied: bool = True) -> VLM:
     """The same model behind the engine's door."""
     processor = None
     if family in VISION:
         processor = Qwen2VLImageProcessorPil(patch_size=14, temporal_patch_size=2, merge_size=2,
                                              size={"shortest_edge": 28 * 28, "longest_edge": 112 * 112})
-    return VLM(net(family, dtype, seed), tokenizer(), processor)
+    return VLM(net(family, dtype, seed, tied), tokenizer(), processor)
 
 
 def image(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -112,3 +115,44 @@ def plain_inputs(vlm: VLM, prompt, completion=None) -> dict:
             inputs |= {"pixel_values": prompt.pixel_values.to(dtype), "image_grid_thw": prompt.image_grid_thw}
         inputs["mm_token_type_ids"] = kinds
     return inputs
+
+
+def plain(family: str, dtype: torch.dtype = torch.float64, attention: str = "eager", tied: bool = True):
+    """The same weights as `vlm`, as transformers runs them by itself."""
+    model = net(family, dtype, tied=tied)
+    model.set_attn_implementation(attention)
+    return model
+
+
+def exact(model):
+    """Makes every RMS norm compute in the model's own dtype; transformers' own go through float32."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = _exact_norm.__get__(module)
+    return model
+
+
+def _exact_norm(self, x: torch.Tensor) -> torch.Tensor:
+    eps = getattr(self, "variance_epsilon", None) or self.eps
+    return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+
+
+def groups(vlm: VLM, lengths=((3, 7, 1), (5,), (2, 9)), images: bool = True) -> list[Group]:
+    """Ragged groups of the `samples`, the completions random bytes."""
+    generator = torch.Generator().manual_seed(0)
+    prompts = [vlm.encode(s) for s in samples(images and vlm.has_vision)]
+    draw = [[torch.randint(0, 250, (n,), generator=generator) for n in ns] for ns in lengths]
+    return [Group(p, completions) for p, completions in zip(prompts, draw, strict=True)]
+
+
+def plain_logits(model, vlm: VLM, prompt, completion, temperature: float = 1.0) -> torch.Tensor:
+    """[n, V] logits of one completion from the plain model on the whole sequence, banned ids left out."""
+    logits = model(**plain_inputs(vlm, prompt, completion)).logits[0, len(prompt) - 1 : -1] / temperature
+    return logits.masked_fill(vlm.banned, float("-inf"))
+
+
+def plain_logps(model, vlm: VLM, groups, temperature: float = 1.0) -> torch.Tensor:
+    """[N] log-probabilities of all completion tokens, one completion at a time."""
+    pairs = [(g.prompt, c) for g in groups for c in g.completions]
+    rows = [plain_logits(model, vlm, p, c, temperature).log_softmax(-1).gather(-1, c[:, None])[:, 0] for p, c in pairs]
+    return torch.cat(rows)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from minigrpo.config import Config, Run, parse_config
 from minigrpo.curves import PANELS, draw_curves, make_figure, smooth
-from minigrpo.metrics import Completion, RunLog, Sums, show_completion
+from minigrpo.metrics import Completion, RunLog, Sums, show_completions
 from minigrpo.progress import clock, fit, progress_parts
 from minigrpo.task import Task
 
@@ -99,7 +99,7 @@ def rank_main(rank, folder):
     figures = sums.reduce()
     log = RunLog(config(folder / "run"))
     log.step(1, {"loss": float(rank)})
-    log.completion(completion(id=f"rank {rank}"))
+    log.completions([completion(id=f"rank {rank}")])
     log.finish({"rank": rank})
     dist.barrier()
     try:
@@ -132,7 +132,7 @@ def test_the_folder_holds_all_of_the_run(tmp_path):
     log = RunLog(made)
     log.step(1, METRICS | {"loss": torch.tensor(0.5), "lr": math.inf, "grad_norm": math.nan})
     log.step(2, METRICS)
-    log.completion(completion(text="größe 猫", advantage=math.nan))
+    log.completions([completion(text="größe 猫", advantage=math.nan)])
     log.finish({"before": {"exact_match": 0.25}, "after": {"exact_match": math.nan}, "steps": 2})
     assert {path.name for path in log.dir.iterdir()} == {
         "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png"}  # fmt: skip
@@ -259,17 +259,18 @@ def test_a_terminal_gets_one_live_line_and_a_file_plain_ones(tmp_path, monkeypat
 def test_completions_are_shown_about_ten_times_and_always_written(tmp_path, capsys):
     log = RunLog(config(tmp_path / "run", steps=50))
     for step in range(1, 51):
-        log.completion(completion(step=step))
-    assert capsys.readouterr().out.count("completion of pair-7") == 11
-    assert len(read_jsonl(log.dir / "completions.jsonl")) == 50
+        log.completions([completion(step=step), completion(step=step, text="<answer>box</answer>")])
+    shown = capsys.readouterr().out
+    assert shown.count(", pair-7 ") == 11 and shown.count("What is hidden?") == 11 and shown.count(" says ") == 22
+    assert len(read_jsonl(log.dir / "completions.jsonl")) == 100
 
 
 def test_a_completion_can_be_read(capsys):
     text = "<think> " + "word " * 30 + "</think>\n<answer>a\x1b[2Jb</answer>"
-    show_completion(completion(text=text, answer="cup"), 60)
+    show_completions([completion(text=text, answer="cup")], 60)
     shown = capsys.readouterr().out
     lines = shown.splitlines()
-    assert lines[0].startswith("── step 1, completion of pair-7 ─")
+    assert lines[0].startswith("── step 1, pair-7 ─")
     assert lines[1] == " question What is hidden?" and lines[2] == "   answer cup"
     assert lines[3].startswith("     says <think> word word")
     assert lines[-3] == "          <answer>a\ufffd[2Jb</answer>"
@@ -278,8 +279,8 @@ def test_a_completion_can_be_read(capsys):
 
 
 def test_an_annotated_trajectory_is_named_as_one(capsys):
-    show_completion(completion(prior=True, text="", question=""), 70)
-    assert "annotated trajectory of pair-7" in capsys.readouterr().out
+    show_completions([completion(prior=True, text="a dog", question="")], 70)
+    assert "annotated a dog" in capsys.readouterr().out
 
 
 def test_clock():

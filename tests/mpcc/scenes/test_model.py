@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoImageProcessor, Qwen2_5_VLForConditiona
 
 from minigrpo import load_model
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
-from mpcc.scenes.curriculum import Lesson, around, description, framed, lesson, masked, options
+from mpcc.scenes.curriculum import Lesson, around, cells, description, framed, lesson, masked, options
 from mpcc.scenes.evaluation import answers, hidden_samples, measure, questions
 from mpcc.scenes.pretrain import SHIPPED
 from mpcc.scenes.world import generate
@@ -84,3 +84,15 @@ def test_options_hold_the_truth_once_and_no_name_twice():
     pair = scene.pick(1)[0]
     names = options(scene, pair, Random(0), 4, 2)
     assert len(names) == 7 == len(set(names)) and names.count(pair.name) == 1
+
+
+def test_cells_read_the_picture_square_by_square():
+    scene = generate("x", "street")
+    words = cells(scene).split()
+    assert len(words) == 24
+    for item in scene.items:
+        if item.box[2] * item.box[3] > 1600:
+            x, y = item.center
+            assert words[int(y) // 40 * 6 + int(x) // 40] == item.category.split()[0]
+    index = scene.pairs[0].index
+    assert "box" in cells(scene, index).split() and "box" not in words

@@ -1,0 +1,55 @@
+"""Fixtures for the tests of train.py."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from running import SMALL, words
+from small_coco import annotation, write_split
+from toy_task import NAME
+
+import train
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Path:
+    """A folder with a small model of two families."""
+    base = tmp_path_factory.mktemp("models")
+    for family in ("qwen2_5_vl", "qwen2"):
+        tiny.vlm(family, torch.float32).save(base / family)
+    return base
+
+
+@pytest.fixture
+def run(monkeypatch, models, tmp_path, one_thread):
+    """Runs train.py on the toy task in this process, without curves unless asked; gives the run folder."""
+
+    def start(name="run", curves=False, **options) -> Path:
+        options = {"task": NAME, "model.path": models / "qwen2_5_vl", "run.dir": tmp_path / name, **SMALL,
+                   **{key.replace("__", "."): value for key, value in options.items()}}  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["train.py", *words(options)])
+        if not curves:
+            monkeypatch.setattr("minigrpo.metrics.draw_curves", lambda path, history: None)
+        train.main()
+        return Path(options["run.dir"])
+
+    return start
+
+
+@pytest.fixture
+def coco(tmp_path) -> Path:
+    """A COCO folder with three images and an object in each, for training and for evaluation."""
+    folder = tmp_path / "coco"
+    write_split(folder, "train2017", [annotation(10 + i, i, i, [20, 20, 40, 40]) for i in (1, 2, 3)])
+    write_split(folder, "val2017", [annotation(20 + i, i, i, [20, 20, 40, 40]) for i in (1, 2, 3)])
+    return folder

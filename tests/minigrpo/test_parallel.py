@@ -1,0 +1,199 @@
+"""One rank against two: the same completions, losses, gradients and weights, in every case where ranks can differ.
+
+The cases run one after the other in two processes (gloo), and again in this one. In float64 both agree to rounding, so
+that a gradient that is scaled, doubled or dropped on one rank shows. A hang is a failure: it runs into the timeout.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import toy_task
+from running import TIMED, launch, words
+from running import lines as metrics
+from safetensors.torch import load_file
+
+from minigrpo import parallel
+from minigrpo.parallel import Ranks, share, unshare
+
+EXACT, SINGLE = 1e-9, 2e-3  # float32 rounds at 6e-8, and Adam divides by the gradient's own size
+
+COMMON = {"model.dtype": "float64", "rollout.prompts_per_step": 4, "rollout.group_size": 3, "rollout.max_new_tokens": 6,
+          "optim.lr": 1e-3, "optim.warmup": 0, "run.steps": 2, "task.images_every": 3}  # fmt: skip
+UNEVEN = {"rollout.prompts_per_step": 3}
+CASES = {
+    "plain": {},
+    "uneven": UNEVEN,
+    "uneven-small-batches": UNEVEN | {"optim.tokens_per_micro_batch": 70},
+    "flat-rank": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.flat_every": 2, "task.images_every": 0},
+    "flat-image-rank": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.flat_every": 2, "task.images_every": 2},
+    "all-flat": {"task.flat_every": 1},
+    "images-on-one-rank": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.images_every": 2},
+    "beta": UNEVEN | {"grpo.beta": 0.5, "grpo.updates_per_rollout": 2, "task.flat_every": 2},
+    "two-updates": UNEVEN | {"grpo.updates_per_rollout": 2, "grpo.normalize": "sequence"},
+    "checkpointing": UNEVEN | {"model.gradient_checkpointing": "true"},
+    "paper": UNEVEN | {"grpo.objective": "paper"},
+    "priors": UNEVEN | {"task.priors": "true", "grpo.prior_ratio": "shaped", "grpo.normalize": "constant"},
+    "everything": UNEVEN | {"task.priors": "true", "task.flat_every": 4, "grpo.beta": 0.1,
+                            "grpo.updates_per_rollout": 2, "model.gradient_checkpointing": "true",
+                            "optim.tokens_per_micro_batch": 70},
+    "float32": UNEVEN | {"model.dtype": "float32"},
+    "bfloat16": UNEVEN | {"model.dtype": "bfloat16", "grpo.beta": 0.1},
+    "qwen2_vl": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.images_every": 2},
+    "qwen3_vl": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.images_every": 2},
+    "llama": UNEVEN | {"task.images_every": 0},
+}  # fmt: skip
+
+COMPARED = [name for name in CASES if name != "bfloat16"]  # which rounds too coarsely for equal draws
+
+
+def command(name: str, where: Path, models: Path) -> list[str]:
+    family = name if name in tiny.FAMILIES else "qwen2_5_vl"
+    options = COMMON | CASES[name] | {"model.path": models / family, "run.dir": where / name,
+                                      "task.record": where / name / "asked"}  # fmt: skip
+    return words(options)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[int, Path]:
+    """Folders of the runs, one per number of ranks."""
+    base = tmp_path_factory.mktemp("ranks")
+    for family in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llama"):
+        tiny.vlm(family, torch.float32).save(base / "models" / family)
+    folders = {size: base / str(size) for size in (1, 2)}
+    cases = base / "cases.json"
+    cases.write_text(json.dumps([command(name, folders[2], base / "models") for name in CASES]), encoding="utf-8")
+    two = launch(base, str(cases), program="tests/toy_task.py")
+    assert two.returncode == 0, f"two ranks failed:\n{two.stderr[-4000:]}"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minigrpo.metrics.draw_curves", None)  # run_cases replaces it; this puts it back
+        toy_task.run_cases([command(name, folders[1], base / "models") for name in CASES])
+    torch.set_num_threads(threads)
+    return folders
+
+
+def asked(folder: Path, size: int, per_step: int) -> dict[tuple[int, str], dict]:
+    """What was rewarded, by (step, sample id), with the rank that did."""
+    found = {}
+    for rank in range(size):
+        own = len(range(rank, per_step, size))
+        lines = (folder / "asked" / f"{rank}.jsonl").read_text(encoding="utf-8").splitlines()
+        for place, line in enumerate(map(json.loads, lines)):
+            found[place // own, line["id"]] = line | {"rank": rank}
+    return found
+
+
+def pair(runs, name) -> tuple[dict, dict]:
+    per_step = (COMMON | CASES[name])["rollout.prompts_per_step"]
+    return tuple(asked(runs[size] / name, size, per_step) for size in (1, 2))
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_same_completions_on_any_number_of_ranks(runs, name):
+    one, two = pair(runs, name)
+    assert one.keys() == two.keys()
+    assert {call["rank"] for call in two.values()} == {0, 1}
+    steps = {0} if name == "float32" else {0, 1}  # rounding may turn a draw once the weights have moved apart by 1e-7
+    compared = [key for key in one if key[0] in steps]
+    assert len(compared) == len(steps) * (COMMON | CASES[name])["rollout.prompts_per_step"]
+    for key in compared:
+        assert one[key]["texts"] == two[key]["texts"]
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_same_loss_gradient_norm_and_metrics(runs, name):
+    single = name == "float32"
+    relative, absolute = (SINGLE, 1e-6) if single else (EXACT, 1e-12)
+    one, two = (metrics(runs[size] / name) for size in (1, 2))
+    assert len(one) == len(two) == 2
+    for first, second in list(zip(one, two, strict=True))[: 1 if single else 2]:
+        assert first.keys() == second.keys()
+        for key in first.keys() - set(TIMED):
+            if first[key] is None:  # a mean of nothing, such as the prior's where there is none
+                assert second[key] is None, key
+            else:
+                assert second[key] == pytest.approx(first[key], rel=relative, abs=absolute), key
+
+
+@pytest.mark.parametrize("name", [name for name in COMPARED if name != "float32"])  # see the draws above
+def test_the_same_weights_after_two_steps(runs, name):
+    one, two = (load_file(runs[size] / name / "model" / "model.safetensors") for size in (1, 2))
+    assert one.keys() == two.keys()
+    for key, weight in one.items():
+        torch.testing.assert_close(two[key], weight, rtol=EXACT, atol=1e-10, msg=lambda m, key=key: f"{key}: {m}")
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "all-flat"])
+def test_training_moved_the_weights(runs, name):
+    family = name if name in tiny.FAMILIES else "qwen2_5_vl"
+    start = load_file(runs[1].parent / "models" / family / "model.safetensors")
+    trained = load_file(runs[2] / name / "model" / "model.safetensors")
+    assert max(float((trained[key] - start[key].to(trained[key].dtype)).abs().max()) for key in start) > 5e-4
+
+
+def test_a_step_without_any_variance_trains_nothing(runs):
+    start = load_file(runs[1].parent / "models" / "qwen2_5_vl" / "model.safetensors")
+    for size in (1, 2):
+        for key, weight in load_file(runs[size] / "all-flat" / "model" / "model.safetensors").items():
+            assert torch.equal(weight, start[key].double()), key
+        assert [line["zero_variance"] for line in metrics(runs[size] / "all-flat")] == [1.0, 1.0]
+
+
+def test_the_cases_are_what_they_are_called(runs):
+    def by_rank(name, key):
+        return [{call[key] for (step, _), call in pair(runs, name)[1].items() if step == 0 and call["rank"] == rank}
+                for rank in (0, 1)]  # fmt: skip
+
+    assert {frozenset(values) for values in by_rank("flat-rank", "flat")} == {frozenset({True}), frozenset({False})}
+    for name in ("images-on-one-rank", "flat-image-rank", "qwen2_vl", "qwen3_vl"):
+        assert {frozenset(values) for values in by_rank(name, "images")} == {frozenset({0}), frozenset({1})}, name
+    assert metrics(runs[2] / "beta")[1]["kl"] > 1e-6
+    assert metrics(runs[2] / "priors")[0]["logprob/prior"] < metrics(runs[2] / "priors")[0]["logprob/sampled"]
+
+
+def test_micro_batches_and_checkpointing_change_nothing(runs):
+    """Gradient accumulation: a different split of the same tokens is the same step."""
+    plain = runs[1] / "uneven"
+    for size in (1, 2):
+        for name in ("uneven-small-batches", "checkpointing"):
+            for first, second in zip(metrics(plain), metrics(runs[size] / name), strict=True):
+                for key in ("loss", "grad_norm", "entropy", "logprob/sampled"):
+                    assert second[key] == pytest.approx(first[key], rel=EXACT), (size, name, key)
+            one, two = (load_file(folder / "model" / "model.safetensors") for folder in (plain, runs[size] / name))
+            for key, weight in one.items():
+                torch.testing.assert_close(two[key], weight, rtol=EXACT, atol=1e-10)
+
+
+@pytest.mark.parametrize(("items", "size"), [(0, 2), (1, 2), (3, 2), (8, 2), (7, 3)])
+def test_shares_cover_every_item_once_and_differ_by_one_at_most(items, size):
+    shares = [share(range(items), Ranks(rank, size, torch.device("cpu"))) for rank in range(size)]
+    assert sorted(i for own in shares for i in own) == list(range(items))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("items", [0, 1, 3, 8])
+def test_unshare_undoes_share(items, monkeypatch):
+    ranks = [Ranks(rank, 2, torch.device("cpu")) for rank in range(2)]
+    shares = [share(range(items), one) for one in ranks]
+    monkeypatch.setattr(parallel.dist, "all_gather_object", lambda parts, own: parts.__setitem__(slice(None), shares))
+    assert unshare(shares[0], ranks[0]) == list(range(items))
+
+
+def test_one_rank_needs_no_process_group(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    ranks = parallel.start("cpu")
+    assert (ranks.rank, ranks.size, ranks.first) == (0, 1, True)
+    assert not parallel.dist.is_initialized()
+    assert parallel.sum_over_ranks([1.5, 2], ranks) == [1.5, 2]
+    assert unshare([1, 2], ranks) == [1, 2]
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ValueError, match="no GPU.*set run.device to cpu"):
+        parallel.start("cuda")

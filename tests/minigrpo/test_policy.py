@@ -1,0 +1,243 @@
+"""Scoring: the numbers of the plain model, at the promised cost and within the promised memory."""
+
+import pytest
+import tiny
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from minigrpo import EncodedPrompt, Group, Policy, micro_batches, pack, policy
+
+EAGER = 1e-5  # transformers' norms and eager softmax go through float32, and log-probabilities here are about 10
+VOCABULARY = tiny.PADDED_VOCABULARY
+
+
+def token_weights(n):
+    """Weights of mixed sign, so that no error cancels in a sum."""
+    return torch.linspace(-1.0, 1.5, n, dtype=torch.float64)
+
+
+def assert_same_gradients(net, reference, tolerance):
+    """Every parameter: relative to its largest gradient, and a gradient where the reference has one."""
+    for (name, ours), theirs in zip(net.named_parameters(), reference.parameters(), strict=True):
+        assert theirs.grad is not None and ours.grad is not None, name
+        error = (ours.grad - theirs.grad).abs().max() / theirs.grad.abs().max().clamp_min(1e-12)
+        assert error < tolerance, f"{name}: {error:.1e}"
+
+
+def exact_pair(family):
+    """The engine's model and the plain one, with norms and attention wholly in float64."""
+    vlm = tiny.vlm(family)
+    tiny.exact(vlm.net)
+    return vlm, tiny.exact(tiny.plain(family, attention="sdpa"))
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_scores_and_gradients_equal_the_plain_models(family):
+    vlm, plain = tiny.vlm(family), tiny.plain(family)
+    groups = tiny.groups(vlm)
+    ours, theirs = Policy(vlm)(pack(groups)).logps, tiny.plain_logps(plain, vlm, groups)
+    assert (ours - theirs).abs().max() < EAGER
+    (ours * token_weights(27)).sum().backward()
+    (theirs * token_weights(27)).sum().backward()
+    assert_same_gradients(vlm.net, plain, 1e-5)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_scores_and_gradients_are_equal_to_rounding_where_nothing_goes_through_float32(family, temperature):
+    vlm, plain = exact_pair(family)
+    groups = tiny.groups(vlm)
+    # the vision towers rotate in float32 in both models, where a last bit may fall either way
+    tolerance = 1e-7 if vlm.has_vision else 1e-11
+    out, theirs = Policy(vlm)(pack(groups), temperature), tiny.plain_logps(plain, vlm, groups, temperature)
+    assert (out.logps - theirs).abs().max() < tolerance
+    (out.logps * token_weights(27)).sum().backward()
+    (theirs * token_weights(27)).sum().backward()
+    assert_same_gradients(vlm.net, plain, 10 * tolerance)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llama"])
+def test_scores_equal_the_plain_models_in_float32(family):
+    vlm, plain = tiny.vlm(family, torch.float32), tiny.plain(family, torch.float32)
+    groups = tiny.groups(vlm)
+    ours, theirs = Policy(vlm)(pack(groups)).logps, tiny.plain_logps(plain, vlm, groups)
+    assert ours.dtype == torch.float32
+    assert (ours - theirs).abs().max() < 1e-4  # log-probabilities of about 10, two layers of float32
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_entropy_is_that_of_the_exact_distribution_and_has_no_gradient(temperature):
+    vlm, plain = exact_pair("qwen3")
+    groups = tiny.groups(vlm)
+    out = Policy(vlm)(pack(groups), temperature)
+    rows = [tiny.plain_logits(plain, vlm, g.prompt, c, temperature) for g in groups for c in g.completions]
+    exact = torch.distributions.Categorical(logits=torch.cat(rows)[:, ~vlm.banned]).entropy()
+    assert torch.allclose(out.entropy, exact, rtol=0, atol=1e-11)
+    assert out.logps.requires_grad and not out.entropy.requires_grad
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_gradient_checkpointing_changes_nothing(family):
+    plain, checkpointed = tiny.vlm(family), tiny.vlm(family)
+    checkpointed.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    calls = []
+    checkpointed.decoder.layers[0].self_attn.register_forward_pre_hook(lambda *a: calls.append(1))
+    for vlm in (plain, checkpointed):
+        out = Policy(vlm).train()(pack(tiny.groups(vlm)))
+        (out.logps * token_weights(27)).sum().backward()
+    assert len(calls) == 2, "checkpointing was not active"
+    assert_same_gradients(checkpointed.net, plain.net, 1e-12)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_group_split_over_micro_batches_has_the_same_gradient(family):
+    whole, split = exact_pair(family)[0], exact_pair(family)[0]
+    groups = tiny.groups(whole)
+    weights = token_weights(27)
+    logps = Policy(whole)(pack(groups)).logps
+    (logps * weights).sum().backward()
+    batches = micro_batches(groups, len(groups[0].prompt) + 8)
+    assert batches[0].lengths.tolist() == [3] and batches[1].lengths.tolist()[:2] == [7, 1]
+    parts = []
+    for batch, own in zip(batches, weights.split([len(b.targets) for b in batches]), strict=True):
+        parts.append(Policy(split)(batch).logps)
+        (parts[-1] * own).sum().backward()
+    tolerance = 1e-7 if whole.has_vision else 1e-11
+    assert (torch.cat(parts) - logps).abs().max() < tolerance
+    assert_same_gradients(split.net, whole.net, 10 * tolerance)
+
+
+@pytest.mark.parametrize("family", tiny.VISION)
+def test_a_rank_without_images_runs_the_tower_and_changes_nothing(family):
+    with_tower, without = tiny.vlm(family), tiny.vlm(family)
+    packed = pack(tiny.groups(without, images=False))
+    a, b = Policy(with_tower)(packed, vision=True), Policy(without)(packed)
+    assert torch.equal(a.logps, b.logps) and torch.equal(a.entropy, b.entropy)
+    a.logps.sum().backward()
+    b.logps.sum().backward()
+    tower = dict(with_tower.net.model.visual.named_parameters())
+    unused = {n for n, p in tower.items() if p.grad is None}
+    assert not unused, f"no gradient, so FSDP would wait for it: {unused}"
+    assert not any(p.grad.any() for p in tower.values())
+    assert all(p.grad is None for p in without.net.model.visual.parameters())
+    assert_same_gradients(with_tower.decoder, without.decoder, 1e-12)
+
+
+def test_images_are_never_left_out():
+    vlm = tiny.vlm("qwen2_5_vl")
+    with pytest.raises(ValueError, match="vision=False"):
+        Policy(vlm)(pack(tiny.groups(vlm)), vision=False)
+
+
+@pytest.mark.parametrize("family", tiny.VISION)
+def test_images_matter_and_stay_with_their_prompt(family):
+    vlm = tiny.vlm(family)
+    groups = tiny.groups(vlm)
+    before = Policy(vlm)(pack(groups)).logps
+    two = groups[2].prompt
+    pixels = two.pixel_values.clone()
+    pixels[-1] += 1
+    changed = EncodedPrompt(two.id, two.input_ids, two.position_ids, pixels, two.image_grid_thw, two.image_positions)
+    after = Policy(vlm)(pack([*groups[:2], Group(changed, groups[2].completions)])).logps
+    moved = (after - before).abs()
+    assert moved[:16].max() < 1e-6 and moved[16:].min() > 1e-6
+
+
+def test_banned_ids_get_no_probability_however_large_their_logits():
+    vlm, plain = exact_pair("qwen2_5_vl")
+    groups = tiny.groups(vlm)
+    expected = tiny.plain_logps(plain, vlm, groups)
+    vlm.net.lm_head.register_forward_hook(lambda m, args, out: out + 1e4 * vlm.banned)
+    out = Policy(vlm)(pack(groups))
+    assert (out.logps - expected).abs().max() < 1e-7
+    assert out.entropy.isfinite().all() and (out.entropy >= 0).all()
+    special = Group(groups[1].prompt, [torch.tensor([vlm.net.config.image_token_id])])
+    assert Policy(vlm)(pack([special])).logps.item() < -1e30
+
+
+def test_a_sequence_is_its_reasoning_and_its_answer():
+    """M1 (MPCC Eq. 1): log p(y | x) = log p(y_r | x) + log p(o | x, y_r)."""
+    vlm, _ = exact_pair("qwen2_5_vl")
+    prompt = vlm.encode(tiny.samples()[0])
+    reasoning, answer = vlm.tokenizer("<think>a</think>")["input_ids"], vlm.encode_completion("<answer>b</answer>")
+    reasoning = torch.tensor(reasoning)
+    whole = pack([Group(prompt, [torch.cat([reasoning, answer])])])
+    positions = prompt.position_ids[:, -1:] + torch.arange(1, len(reasoning) + 1)
+    longer = EncodedPrompt(
+        "longer", torch.cat([prompt.input_ids, reasoning]), torch.cat([prompt.position_ids, positions], dim=1),
+        prompt.pixel_values, prompt.image_grid_thw, prompt.image_positions,
+    )  # fmt: skip
+    parts = [pack([Group(prompt, [reasoning])]), pack([Group(longer, [answer])])]
+    total, *partial = [b.per_completion(Policy(vlm)(b).logps).item() for b in (whole, *parts)]
+    assert abs(total - sum(partial)) < 1e-7 and min(abs(p) for p in partial) > 1
+
+
+# Cost
+
+
+def test_each_token_image_and_completion_row_is_computed_once_whatever_the_group_size():
+    vlm = tiny.vlm("qwen2_5_vl")
+    tokens, patches, heads, states = [], [], [], []
+    vlm.decoder.layers[0].register_forward_pre_hook(lambda m, args: tokens.append(args[0].shape[1]))
+    vlm.net.model.visual.register_forward_pre_hook(lambda m, args: patches.append(len(args[0])))
+    vlm.net.lm_head.register_forward_pre_hook(lambda m, args: heads.append(args[0]))
+    vlm.decoder.register_forward_hook(lambda m, args, out: states.append(out.last_hidden_state[0]))
+    for lengths in [((4,), (4,), (4,)), ((4,) * 8, (4,) * 8, (4,) * 8)]:
+        for seen in (tokens, patches, heads, states):
+            seen.clear()
+        groups = tiny.groups(vlm, lengths)
+        packed = pack(groups)
+        Policy(vlm)(packed).logps.sum().backward()
+        prompts = sum(len(g.prompt) - 1 for g in groups)
+        completions = sum(map(sum, lengths))
+        assert tokens == [prompts + completions]
+        assert patches == [sum(len(g.prompt.pixel_values) for g in groups if g.prompt.pixel_values is not None)]
+        assert [len(h) for h in heads] == [completions] * 2, "once forward, once recomputed in backward"
+        assert all(torch.equal(h, states[0][packed.rows]) for h in heads), "the head saw something else"
+
+
+class WatchLogits(TorchDispatchMode):
+    """Records every tensor with a vocabulary dimension that any operation makes, weights left out."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.width, self.rows, self.storages = width, [], []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(t, torch.Tensor) and VOCABULARY in t.shape and self.width not in t.shape:
+                self.rows.append(t.numel() // VOCABULARY)
+                self.storages.append(StorageWeakRef(t.untyped_storage()))
+        return out
+
+
+def test_no_tensor_of_tokens_by_vocabulary_outlives_a_chunk(monkeypatch):
+    vlm = tiny.vlm("qwen2_5_vl")
+    packed = pack(tiny.groups(vlm))
+    whole = Policy(vlm)(packed)
+    monkeypatch.setattr(policy, "HEAD_ELEMENTS", 5 * VOCABULARY + 1)
+    saved = []
+
+    def keep(t):
+        saved.append(tuple(t.shape))
+        return t
+
+    with WatchLogits(width=64) as watch, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        out = Policy(vlm)(packed)
+        logits = [s for s, rows in zip(watch.storages, watch.rows, strict=True) if rows > 1]
+        assert len(logits) > 6 and all(s.expired() for s in logits), "logits live on after forward"
+        out.logps.sum().backward()
+    assert max(watch.rows) == 5, "a chunk has more rows than allowed"
+    assert saved and not any(VOCABULARY in shape and 64 not in shape for shape in saved)
+    assert torch.allclose(out.logps, whole.logps, rtol=0, atol=1e-12)
+    assert torch.allclose(out.entropy, whole.entropy, rtol=0, atol=1e-12)
+
+
+def test_a_head_wider_than_a_chunk_is_scored_row_by_row(monkeypatch):
+    vlm = tiny.vlm("llama")
+    packed = pack(tiny.groups(vlm))
+    expected = Policy(vlm)(packed).logps
+    monkeypatch.setattr(policy, "HEAD_ELEMENTS", 3)
+    assert torch.allclose(Policy(vlm)(packed).logps, expected, rtol=0, atol=1e-12)

@@ -1,0 +1,65 @@
+"""What the tests of train.py share: small models, a run in this process, a start as a person makes it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMED = ("seconds", "seconds/rollout", "tokens_per_second")
+SMALL = {"rollout.prompts_per_step": 4, "rollout.group_size": 3, "rollout.max_new_tokens": 6, "run.steps": 2,
+         "optim.lr": 1e-3, "optim.warmup": 0}  # fmt: skip
+
+
+def words(options: dict) -> list[str]:
+    """Options as a command line."""
+    return [word for key, value in options.items() for word in (f"--{key}", str(value))]
+
+
+def lines(folder: Path, name: str = "metrics") -> list[dict]:
+    """The objects of a .jsonl file of a run folder."""
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def untimed(folder: Path) -> list[dict]:
+    """Metrics that are the same whenever a run is."""
+    return [{key: value for key, value in line.items() if key not in TIMED} for line in lines(folder)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: Path, two: Path) -> bool:
+    """Whether two model folders hold equal weights, bit for bit."""
+    a, b = weights(one), weights(two)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def launch(folder: Path, *arguments: str, program: str = "train.py", ranks: int = 2,
+           timeout: int = 120) -> subprocess.CompletedProcess:  # fmt: skip
+    """A program of the repository as a person starts it, in a folder of its own; a hang is a failure."""
+    command = [sys.executable]
+    if ranks > 1:
+        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(ranks), "--rdzv-backend", "c10d",
+                    "--rdzv-endpoint", "localhost:0"]  # fmt: skip
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    started = subprocess.Popen([*command, str(ROOT / program), *arguments], cwd=folder, text=True,
+                               env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    try:
+        out, err = started.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        started.terminate()  # the launcher then ends its ranks, by force if need be
+        out, err = started.communicate()
+        pytest.fail(f"hung for {timeout} s:\n{out[-2000:]}\n{err[-2000:]}")
+    return subprocess.CompletedProcess(started.args, started.returncode, out, err)
