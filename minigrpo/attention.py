@@ -38,6 +38,8 @@ def attend(module, query, key, value, attention_mask, *, layout=None, scaling=No
     """
     if layout is None:
         raise RuntimeError("a model loaded by minigrpo is called through Policy or generate, which pass it a layout")
+    if attention_mask is not None:
+        raise ValueError(f"{type(module).__name__} brings its own attention mask, which minigrpo does not implement")
     for kind in ("sliding_window", "softcap", "s_aux"):
         if kwargs.get(kind) is not None:
             raise ValueError(f"{type(module).__name__} asks for {kind} attention, which minigrpo does not implement")

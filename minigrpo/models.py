@@ -224,15 +224,15 @@ def check_supported(net: nn.Module) -> None:
         problems.append("it is not a decoder (.model) with an LM head (.lm_head)")
     if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
         problems.append("it has sliding-window layers")
-    unknown = {"sliding_attention", "full_attention"}
-    if other := set(getattr(text, "layer_types", None) or ()) - unknown:
+    if other := set(getattr(text, "layer_types", None) or ()) - {"sliding_attention", "full_attention"}:
         problems.append(f"it has layers of type {', '.join(sorted(other))}")
     for name in ("attn_logit_softcapping", "final_logit_softcapping", "logits_scaling", "logit_scale"):
         if getattr(text, name, None) not in (None, 1, 1.0):
             problems.append(f"it uses {name}")
     if any(name.endswith(".sinks") for name, _ in net.named_parameters()):
         problems.append("it has attention sinks")
-    if any(m.p > 0 for m in net.modules() if isinstance(m, nn.Dropout)) or getattr(text, "attention_dropout", 0):
+    rates = [getattr(text, f"{kind}dropout", 0) for kind in ("", "attention_", "hidden_", "activation_")]
+    if any(rates) or any(m.p > 0 for m in net.modules() if isinstance(m, nn.Dropout)):
         problems.append("it has dropout, with which rollout and training disagree: set it to 0 in its config.json")
     if problems:
         raise ValueError(f"model type {config.model_type} is not supported: {'; '.join(problems)}")

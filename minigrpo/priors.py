@@ -23,12 +23,14 @@ def insert_prior(group: Group, prior: Tensor, group_size: int) -> Group:
         group_size: G.
 
     Raises:
-        ValueError: the group has another size, or a prior already, or the prior is empty.
+        ValueError: the group has another size, a prior or advantages already, or the prior is empty.
     """
     if len(group.completions) not in (group_size, group_size - 1):
         raise ValueError(f"{group.prompt.id}: {len(group.completions)} completions, expected {group_size} or one less")
     if group.prior_slot is not None:
         raise ValueError(f"{group.prompt.id}: the group has a prior already")
+    if group.advantages is not None:
+        raise ValueError(f"{group.prompt.id}: the prior comes before the advantages, and the group has them already")
     if len(prior) == 0:
         raise ValueError(f"{group.prompt.id}: the prior is empty")
     kept = group.select(range(group_size - 1))
@@ -36,6 +38,6 @@ def insert_prior(group: Group, prior: Tensor, group_size: int) -> Group:
         kept,
         completions=[*kept.completions, prior],
         sampler_logps=[],  # the prior was not drawn; the policy scores it like the rest (A7)
-        finished=[*kept.finished, True],
+        finished=[*kept.finished, True] if kept.finished or not kept.completions else [],
         prior_slot=group_size - 1,
     )

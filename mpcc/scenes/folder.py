@@ -1,0 +1,111 @@
+"""The world as a COCO folder: written once to the user's cache, read by the same code as COCO."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mpcc.scenes.canvas import HEIGHT, WIDTH, Item
+from mpcc.scenes.categories import CATEGORIES, ID_OF, SUPERCATEGORY_OF
+from mpcc.scenes.world import Pair, generate
+
+DRAWN_BY = ("canvas", "categories", "countryside", "folder", "icons_indoor", "icons_outdoor", "meals", "outdoor",
+            "props", "rooms", "world")  # fmt: skip
+"""Modules that decide what is written."""
+
+_SOURCES = b"".join((Path(__file__).parent / f"{module}.py").read_bytes() for module in DRAWN_BY)
+
+VERSION = hashlib.sha256(_SOURCES).hexdigest()[:12]
+"""Changes with the drawing and the words: an older folder stays, a new one is written beside it."""
+
+IMAGES = {"train2017": 1200, "val2017": 200}
+PAIRS_PER_IMAGE = 2
+
+
+def ensure_scenes(root: Path | None = None) -> Path:
+    """The folder of the scenes, written first if it is missing; the same files on every machine.
+
+    It holds `annotations/instances_{train,val}2017.json`, the images in `train2017/` and `val2017/`, and
+    `pairs_{train,val}2017.json` in the form of the authors' training file (mpcc-spec section 6), 2,400 and 400 pairs,
+    with `id`, `annotation_id`, `difficulty` and `reason` added. Images are whole: nothing in them is masked.
+
+    Args:
+        root: Where the folder goes; by default `$XDG_CACHE_HOME/minigrpo`, else `~/.cache/minigrpo`.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(root) if root else cache / "minigrpo"
+    folder = root / f"scenes-{VERSION}"
+    if folder.is_dir():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".scenes-", dir=root))
+    try:
+        for split, images in IMAGES.items():
+            write_split(draft, split, images)
+        os.chmod(draft, 0o755)
+        os.rename(draft, folder)
+    except OSError:
+        # another process was first: a whole folder stands there, and a rename onto it is refused
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def write_split(folder: Path, split: str, images: int) -> None:
+    """Writes `images` scenes of one split, their annotations and their pairs below `folder`."""
+    (folder / split).mkdir()
+    (folder / "annotations").mkdir(exist_ok=True)
+    coco: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": list(CATEGORIES)}
+    pairs = []
+    for number in range(1, images + 1):
+        scene = generate(f"{split}/{number}")
+        file_name = f"{number:012d}.jpg"
+        scene.image.save(folder / split / file_name, quality=92, subsampling=0)
+        coco["images"].append({"id": number, "file_name": file_name, "width": WIDTH, "height": HEIGHT})
+        coco["annotations"] += [_annotation(item, number, i) for i, item in enumerate(scene.items)]
+        pairs += [_pair(pair, scene.items[pair.index], split, number) for pair in scene.pick(PAIRS_PER_IMAGE)]
+    (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(coco), encoding="utf-8")
+    (folder / f"pairs_{split}.json").write_text(json.dumps(pairs, indent=1), encoding="utf-8")
+
+
+def _annotation_id(image: int, index: int) -> int:
+    return image * 100 + index + 1
+
+
+def _annotation(item: Item, image: int, index: int) -> dict[str, Any]:
+    xs, ys = item.outline[::2], item.outline[1::2]
+    following = zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True)
+    return {
+        "id": _annotation_id(image, index),
+        "image_id": image,
+        "category_id": ID_OF[item.category],
+        "bbox": list(item.box),
+        "segmentation": [list(item.outline)],
+        "area": abs(sum(x0 * y1 - x1 * y0 for x0, y0, x1, y1 in following)) / 2,
+        "iscrowd": 0,
+    }
+
+
+def _pair(pair: Pair, item: Item, split: str, image: int) -> dict[str, Any]:
+    annotation = _annotation_id(image, pair.index)
+    return {
+        "id": f"{split}/{annotation}",
+        "annotation_id": annotation,
+        "file_name": f"{image:012d}.jpg",
+        "bbox": list(item.box),
+        "category_name": pair.name,
+        "supercategory": SUPERCATEGORY_OF[pair.name],
+        "cot_data": pair.trace,
+        "difficulty": pair.difficulty,
+        "reason": pair.reason,
+    }

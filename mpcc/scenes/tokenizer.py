@@ -1,0 +1,85 @@
+"""The tiny model's tokenizer: a byte-level BPE on the words of the scenes, in the form that Qwen2.5-VL's has.
+
+Any text can be encoded and comes back unchanged, since every byte has a token. The tags of the answer format are plain
+text that BPE merges into one token each; only Qwen's own markers are special.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from mpcc.prompts import QUESTION, SYSTEM_PROMPT
+from mpcc.scenes.categories import NAMES
+from mpcc.scenes.curriculum import lesson
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
+    "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
+)  # fmt: skip
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' or 'image' in content or 'image_url' in content %}"
+    "<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' or 'video' in content %}"
+    "<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Qwen2.5-VL's turns: a default system turn, images before the text, the end token after every turn."""
+
+# a tag; a word with the blank before it; one digit; other signs; blanks
+_PIECES = r"</?(?:think|answer)>| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}<>]+|[<>]|\s+"
+
+VOCABULARY = 1000
+
+
+def _texts() -> Iterator[str]:
+    """Everything that the model is going to read or write, in about the right proportions."""
+    for index in range(3000):
+        taught = lesson(-1, index, 1.0)
+        yield taught.sample.question
+        yield from taught.completions
+    for text in (SYSTEM_PROMPT, QUESTION, "system\nYou are a helpful assistant.\n", "\nuser\n", "\nassistant\n"):
+        for _ in range(50):
+            yield text
+    for name in NAMES:
+        yield f"{name} <answer>{name}</answer> a {name}. {name}, .{name}"
+
+
+def train_tokenizer() -> PreTrainedTokenizerFast:
+    """Trains the tokenizer; the same texts give the same merges. End token `<|im_end|>`, padding `<|endoftext|>`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=[t for t in SPECIAL_TOKENS if t not in ("<|im_end|>", "<|endoftext|>")],
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=2048,
+    )
