@@ -64,12 +64,12 @@ class Rollout:
 @dataclass(frozen=True)
 class Grpo:
     objective: Literal["grpo", "paper"] = "grpo"
-    """grpo: clipped importance ratio, and KL times beta. paper: advantage times log ratio to the reference."""
+    """grpo: clipped importance ratio, and KL times beta. paper: advantage times log ratio to the reference, no beta."""
     scale: Literal["std", "none", "loo"] = "std"
     """Advantage: reward minus group mean, over the group's std; none: not divided; loo: mean of the others."""
     unbiased: bool = True
     """Sample standard deviation (G - 1 below the line); false takes the population's (G)."""
-    beta: float = 0.0
+    beta: float = 0.04
     """Weight of the k3 estimate of the KL divergence to the frozen start model; at 0 no reference is kept."""
     clip_low: float = 0.2
     """The importance ratio is clipped below at 1 - clip_low."""
@@ -89,8 +89,8 @@ class Grpo:
 
 @dataclass(frozen=True)
 class Optim:
-    lr: float = 1e-4
-    """Peak learning rate."""
+    lr: float = 5e-4
+    """Peak learning rate; this default suits the tiny embedded model, a model of billions wants about 1e-6."""
     beta1: float = 0.9
     """AdamW's decay of the gradient's mean."""
     beta2: float = 0.99

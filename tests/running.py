@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[1]
 TIMED = ("seconds", "seconds/rollout", "tokens_per_second")
 SMALL = {"rollout.prompts_per_step": 4, "rollout.group_size": 3, "rollout.max_new_tokens": 6, "run.steps": 2,
-         "optim.lr": 1e-3, "optim.warmup": 0}  # fmt: skip
+         "optim.lr": 1e-3, "optim.warmup": 0, "grpo.beta": 0}  # fmt: skip
 
 
 def words(options: dict) -> list[str]:

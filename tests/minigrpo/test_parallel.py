@@ -21,7 +21,7 @@ from minigrpo.parallel import Ranks, share, unshare
 EXACT, SINGLE = 1e-9, 2e-3  # float32 rounds at 6e-8, and Adam divides by the gradient's own size
 
 COMMON = {"model.dtype": "float64", "rollout.prompts_per_step": 4, "rollout.group_size": 3, "rollout.max_new_tokens": 6,
-          "optim.lr": 1e-3, "optim.warmup": 0, "run.steps": 2, "task.images_every": 3}  # fmt: skip
+          "grpo.beta": 0, "optim.lr": 1e-3, "optim.warmup": 0, "run.steps": 2, "task.images_every": 3}  # fmt: skip
 UNEVEN = {"rollout.prompts_per_step": 3}
 CASES = {
     "plain": {},
