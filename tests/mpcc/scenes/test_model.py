@@ -41,13 +41,14 @@ def test_a_scene_becomes_24_image_tokens():
 
 def test_it_is_far_better_than_chance_and_far_from_perfect(vlm):
     figures = measure(vlm, images=30)
-    assert figures["naming"] > 10 * figures["chance"]
+    assert figures["naming"] > 0.5 > 20 * figures["chance"]
     assert 0.2 < figures["greedy"]["exact_match"] < 0.6
     assert 0.5 < figures["greedy"]["format"] < 0.95
 
 
 def test_the_recorded_figures_are_those_of_the_shipped_weights(vlm):
     record = json.loads((SHIPPED / "pretraining.json").read_text())
+    assert record["minutes"] <= 30 and record["threads"] == 2
     asked = questions("val2017", 3)
     assert answers(vlm, hidden_samples(asked)) == record["figures"]["greedy"]["examples"][: len(asked)]
 
