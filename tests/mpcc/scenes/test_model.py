@@ -41,7 +41,7 @@ def test_a_scene_becomes_24_image_tokens():
 
 def test_it_is_far_better_than_chance_and_far_from_perfect(vlm):
     figures = measure(vlm, images=30)
-    assert figures["naming"] > 0.5 > 20 * figures["chance"]
+    assert figures["naming"] > 0.5 > 10 * figures["chance"]
     assert 0.2 < figures["greedy"]["exact_match"] < 0.6
     assert 0.5 < figures["greedy"]["format"] < 0.95
 
