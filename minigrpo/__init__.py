@@ -6,8 +6,9 @@ the update. Read `train.py` first, then layout.py, attention.py, rollout.py, pol
 
 from minigrpo.advantages import group_advantages
 from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
+from minigrpo.loading import load_model
 from minigrpo.losses import kl_k3, policy_loss, sft_loss
-from minigrpo.models import VLM, load_model
+from minigrpo.models import VLM
 from minigrpo.policy import Policy
 from minigrpo.priors import insert_prior
 from minigrpo.rollout import generate

@@ -6,15 +6,13 @@ The string below each field is its meaning: `--help` prints it, and `to_toml` wr
 from __future__ import annotations
 
 import importlib
-import operator
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from minigrpo.options import (
     ConfigError,
@@ -28,123 +26,8 @@ from minigrpo.options import (
     toml_value,
     typed,
 )
+from minigrpo.sections import STRATEGIES, Config, Grpo, Model, Optim, Rollout, Run, Sft, check
 from minigrpo.task import Task
-
-
-@dataclass(frozen=True)
-class Model:
-    path: str = ""
-    """Hugging Face id or model folder; empty takes the task's own default model."""
-    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Computing precision; auto is float32 on a CPU and bfloat16 on a GPU."""
-    attention: Literal["auto", "sdpa", "flash"] = "auto"
-    """Attention kernel; auto takes flash attention where it is available."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    min_pixels: int = 0
-    """Smaller images are enlarged to this area in pixels; 0 keeps the model folder's own bound."""
-    max_pixels: int = 0
-    """Larger images are shrunk to this area in pixels; 0 keeps the model folder's own bound."""
-
-
-@dataclass(frozen=True)
-class Rollout:
-    group_size: int = 8
-    """Completions per prompt, G; an annotated trajectory takes one of these slots."""
-    prompts_per_step: int = 16
-    """Prompts per step, over all ranks together."""
-    max_new_tokens: int = 64
-    """Longest completion, in tokens."""
-    temperature: float = 1.0
-    """Sampling temperature; log-probabilities are those of the tempered distribution."""
-    max_prompt_tokens: int = 4096
-    """Longest prompt, image tokens included; a longer one is an error, never cut."""
-
-
-@dataclass(frozen=True)
-class Grpo:
-    objective: Literal["grpo", "paper"] = "grpo"
-    """grpo: clipped importance ratio, and KL times beta. paper: advantage times log ratio to the reference, no beta."""
-    scale: Literal["std", "none", "loo"] = "std"
-    """Advantage: reward minus group mean, over the group's std; none: not divided; loo: mean of the others."""
-    unbiased: bool = True
-    """Sample standard deviation (G - 1 below the line); false takes the population's (G)."""
-    beta: float = 0.04
-    """Weight of the k3 estimate of the KL divergence to the frozen start model; at 0 no reference is kept."""
-    clip_low: float = 0.2
-    """The importance ratio is clipped below at 1 - clip_low."""
-    clip_high: float = 0.2
-    """The importance ratio is clipped above at 1 + clip_high."""
-    normalize: Literal["token", "sequence", "constant"] = "token"
-    """Mean over all tokens of the step; over each completion, then completions; or sum over a fixed length."""
-    updates_per_rollout: int = 1
-    """Optimiser steps on each batch of completions."""
-    prior: bool = True
-    """Replace one completion of a group by the sample's annotated trajectory, where it has one."""
-    prior_until: int = 0
-    """Step from which trajectories are no longer used; 0 is never."""
-    prior_ratio: Literal["one", "shaped"] = "one"
-    """Importance ratio of a trajectory: one scores it with the policy at rollout; shaped is LUFFY's p / (p + 0.1)."""
-
-
-@dataclass(frozen=True)
-class Optim:
-    lr: float = 5e-4
-    """Peak learning rate; this default suits the tiny embedded model, a model of billions wants about 1e-6."""
-    beta1: float = 0.9
-    """AdamW's decay of the gradient's mean."""
-    beta2: float = 0.99
-    """AdamW's decay of the squared gradient's mean."""
-    weight_decay: float = 0.1
-    """AdamW's decoupled weight decay."""
-    warmup: float = 0.1
-    """Share of the steps in which the learning rate rises linearly to its peak."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Course of the learning rate after warm-up; cosine and linear end at 0."""
-    max_grad_norm: float = 1.0
-    """The gradient is scaled down to this norm."""
-    tokens_per_micro_batch: int = 8192
-    """Tokens in one forward pass of the update, prompts counted once; lower it to save memory."""
-
-
-@dataclass(frozen=True)
-class Run:
-    steps: int = 120
-    """Training steps; 0 only evaluates."""
-    seed: int = 0
-    """Seed of every random number."""
-    dir: str = ""
-    """Run folder; empty takes the next free one of runs/001, runs/002, …"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
-    max_bad_steps: int = 5
-    """Steps in a row with a non-finite loss or gradient after which the run stops."""
-    log_completions: int = 2
-    """Prompts per step of which prior, best and worst go to completions.jsonl; ten times a run they are shown."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """Every option of a run. `task` is an instance of the task class's own `Config`."""
-
-    task_class: str
-    task: Any
-    model: Model = Model()
-    rollout: Rollout = Rollout()
-    grpo: Grpo = Grpo()
-    optim: Optim = Optim()
-    run: Run = Run()
-
-
-_LIMITS = (
-    ("at least", operator.ge, 0, "model.min_pixels model.max_pixels grpo.beta grpo.clip_low grpo.clip_high "
-     "grpo.prior_until optim.beta1 optim.beta2 optim.weight_decay optim.warmup run.steps run.seed run.log_completions"),
-    ("at least", operator.ge, 1, "rollout.group_size rollout.prompts_per_step rollout.max_new_tokens "
-     "rollout.max_prompt_tokens grpo.updates_per_rollout optim.tokens_per_micro_batch run.max_bad_steps"),
-    ("above", operator.gt, 0, "rollout.temperature optim.lr optim.max_grad_norm"),
-    ("below", operator.lt, 1, "optim.beta1 optim.beta2"),
-    ("at most", operator.le, 1, "grpo.clip_low optim.warmup"),
-)  # fmt: skip
 
 
 def load_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[Task]]:
@@ -213,9 +96,11 @@ def help_text(argv: Sequence[str], default_task: str) -> str:
     sections = _sections(import_task(task_name).Config)
     known = options(sections).values()
     width = shutil.get_terminal_size().columns
-    usage = "[--config FILE.toml] [--task package.module:Class] [--section.field VALUE ...]"
+    usage = "[--config FILE.toml] [--task package.module:Class] [--strategy NAME] [--section.field VALUE ...]"
     lines = textwrap.wrap(f"usage: {Path(sys.argv[0]).name} {usage}", width, break_on_hyphens=False)
     lines += textwrap.wrap("The command line overrides the file, and the file the defaults listed here.", width)
+    meant = "; ".join(f"{name}: {', '.join(map(' '.join, found.items()))}" for name, found in STRATEGIES.items())
+    lines += textwrap.wrap(f"A strategy stands for options: {meant}.", width)
     for section in sections:
         group = [option for option in known if option.name.startswith(f"{section}.")]
         if group:
@@ -245,17 +130,30 @@ def to_toml(config: Config) -> str:
 
 
 def _sections(task_config: type) -> dict[str, type]:
-    return {"model": Model, "task": task_config, "rollout": Rollout, "grpo": Grpo, "optim": Optim, "run": Run}
+    own = {"rollout": Rollout, "grpo": Grpo, "sft": Sft, "optim": Optim, "run": Run}
+    return {"model": Model, "task": task_config, **own}
 
 
 def _sources(argv: Sequence[str], default_task: str) -> tuple[dict[str, str], dict[str, dict[str, Any]], str]:
     """Options given on the command line, tables of the file, and the task's name, which is taken out of both."""
-    given = read_argv(argv)
+    given = _with_strategy(read_argv(argv))
     tables = read_toml(given["config"]) if "config" in given else {}
     from_file = tables.get("task", {}).pop("class", default_task)
     if not isinstance(from_file, str):
         raise ConfigError(f"{given['config']}: task.class takes text, not {from_file!r}")
     return given, tables, given.pop("task", from_file)
+
+
+def _with_strategy(given: dict[str, str]) -> dict[str, str]:
+    """`--strategy` replaced by the options it stands for."""
+    name = given.pop("strategy", None)
+    if name is None:
+        return given
+    if name not in STRATEGIES:
+        raise ConfigError(f"--strategy takes one of {', '.join(STRATEGIES)}, not {name!r}")
+    if twice := STRATEGIES[name].keys() & given.keys():
+        raise ConfigError(f"--strategy {name} sets {min(twice)}: give one of the two")
+    return given | STRATEGIES[name]
 
 
 def _build(task_name: str, sections: Mapping[str, type], values: Mapping[str, dict[str, Any]]) -> Config:
@@ -266,23 +164,5 @@ def _build(task_name: str, sections: Mapping[str, type], values: Mapping[str, di
         raise ConfigError(" ".join(str(error).split())) from error
     made = {section: cls(**values[section]) for section, cls in sections.items() if section != "task"}
     config = Config(task_name, task, **made)
-    _check(config)
+    check(config)
     return config
-
-
-def _check(config: Config) -> None:
-    for words, holds, bound, names in _LIMITS:
-        for name in names.split():
-            section, key = name.split(".")
-            value = getattr(getattr(config, section), key)
-            if not holds(value, bound):
-                raise ConfigError(f"{name} must be {words} {bound}, not {value}")
-    if config.rollout.group_size == 1 and config.grpo.scale in ("std", "loo"):
-        raise ConfigError(
-            f"rollout.group_size 1 has no other completion to compare with, as grpo.scale {config.grpo.scale!r} must; "
-            "take at least 2, or grpo.scale none"
-        )
-    if 0 < config.model.max_pixels < config.model.min_pixels:
-        raise ConfigError(
-            f"model.min_pixels {config.model.min_pixels} is above model.max_pixels {config.model.max_pixels}"
-        )

@@ -114,7 +114,7 @@ class RunLog:
         Raises:
             ValueError: The folder holds a run already, or cannot be made; raised on every rank.
         """
-        self.steps = config.run.steps
+        self.steps = config.steps
         self.dir = _run_folder(config.run.dir)
         self._first = is_first_rank()
         self._history: list[dict[str, Any]] = []

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedConfig
 
 from minigrpo import attention
+from minigrpo.kernels import flash_kernel
 from minigrpo.layout import EncodedPrompt
 from minigrpo.task import Sample
 
@@ -34,24 +26,24 @@ class VLM:
     Attributes:
         net: The HF model, its language model set to minigrpo's attention.
         tokenizer, image_processor: As transformers loads them; no image processor without a vision tower.
-        end_ids: Every id that ends a completion.
+        end_ids: Every id that ends a completion: the tokenizer's, the configuration's, and what the caller adds.
         banned: bool [V], ids that are never drawn and get no probability when scoring: the multimodal special
             tokens, and embedding rows beyond the tokenizer's vocabulary.
         varlen: The flash kernel of `PackedLayout`; None for SDPA.
     """
 
-    def __init__(self, net: nn.Module, tokenizer, image_processor=None, end_ids: set[int] | None = None,
+    def __init__(self, net: nn.Module, tokenizer, image_processor=None, end_ids: Sequence[int] = (),
                  flash: bool = False) -> None:
         check_supported(net)
         self.net, self.tokenizer, self.image_processor = net, tokenizer, image_processor
         self.has_vision = net.config.model_type in VISION_FAMILIES
         if self.has_vision:
-            net.set_attn_implementation({"text_config": attention.NAME, "vision_config": "sdpa"})
+            net.set_attn_implementation({"text_config": attention.LANGUAGE, "vision_config": attention.VISION})
         else:
-            net.set_attn_implementation(attention.NAME)
-        self.end_ids = sorted(end_ids if end_ids is not None else _end_ids(net.config, tokenizer))
+            net.set_attn_implementation(attention.LANGUAGE)
+        self.end_ids = sorted({*end_ids, *_end_ids(net.config, tokenizer)})
         self.banned = _banned_ids(net, tokenizer).to(self.device)
-        self.varlen = attention.flash_kernel(self.device) if flash else None
+        self.varlen = flash_kernel(self.device) if flash else None
 
     @property
     def device(self) -> torch.device:
@@ -75,25 +67,40 @@ class VLM:
             ValueError: the prompt has more than `max_tokens` tokens (images counted), its text holds an image
                 placeholder, the model has no eyes for its images, or the template does not end in a text token.
         """
-        if sample.images and not self.has_vision:
+        if not sample.images:
+            ids = _checked_length(self._token_ids(sample), sample, max_tokens)
+            return EncodedPrompt(sample.id, ids, self._positions(ids, None))
+        if not self.has_vision:
             raise ValueError(f"sample {sample.id} has images, but {self.net.config.model_type} is a text-only model")
-        ids, pixels, grid = self._placeholders(sample), None, None
-        image_positions = None
-        if sample.images:
-            features = self.image_processor(images=list(sample.images), return_tensors="pt")
-            pixels, grid = features["pixel_values"], features["image_grid_thw"]
-            counts = grid.prod(-1) // self.image_processor.merge_size**2
-            is_image = ids == self.net.config.image_token_id
-            ids = ids.repeat_interleave(torch.ones_like(ids).masked_scatter(is_image, counts))
-            image_positions = (ids == self.net.config.image_token_id).nonzero()[:, 0]
-            if image_positions[-1] == len(ids) - 1:
-                raise ValueError(f"sample {sample.id}: the chat template ends in an image; it must end in text")
-        if max_tokens is not None and len(ids) > max_tokens:
-            raise ValueError(
-                f"sample {sample.id}: the prompt has {len(ids)} tokens, more than the limit of {max_tokens}; "
-                "raise rollout.max_prompt_tokens or lower model.max_pixels (prompts are never truncated)"
-            )
+        features = self.image_processor(images=list(sample.images), return_tensors="pt")
+        pixels, grid = features["pixel_values"], features["image_grid_thw"]
+        ids = _checked_length(self._token_ids(sample, grid), sample, max_tokens)
+        image_positions = (ids == self.net.config.image_token_id).nonzero()[:, 0]
+        if image_positions[-1] == len(ids) - 1:
+            raise ValueError(f"sample {sample.id}: the chat template ends in an image; it must end in text")
         return EncodedPrompt(sample.id, ids, self._positions(ids, grid), pixels, grid, image_positions)
+
+    def encode_together(self, samples: Sequence[Sample], max_tokens: int | None = None
+                        ) -> tuple[EncodedPrompt, list[Tensor]]:
+        """What prompts about the same images have in common, encoded once, and how each goes on.
+
+        Returns:
+            The longest common prompt, and for each sample the tokens int64 [n >= 1] that follow it; together they are
+            what `encode` gives.
+
+        Raises:
+            ValueError: as `encode`, or the samples' images are not the same objects.
+        """
+        first = samples[0]
+        if any(list(map(id, s.images)) != list(map(id, first.images)) for s in samples):
+            raise ValueError(f"samples encoded together, {first.id} and others, must hold the same images")
+        whole = self.encode(first, max_tokens)
+        texts = [_checked_length(self._token_ids(s, whole.image_grid_thw), s, max_tokens) for s in samples]
+        shared = len(os.path.commonprefix([ids[:-1].tolist() for ids in texts]))
+        if whole.image_positions is not None and shared <= int(whole.image_positions[-1]):
+            raise ValueError(f"samples encoded together, {first.id} and others, must share their system prompt")
+        common = replace(whole, input_ids=whole.input_ids[:shared], position_ids=whole.position_ids[:, :shared])
+        return common, [ids[shared:] for ids in texts]
 
     def encode_completion(self, text: str, where: str = "completion text") -> Tensor:
         """Token ids int64 [n] of a completion's text, the end token added.
@@ -122,8 +129,8 @@ class VLM:
         if self.image_processor is not None:
             self.image_processor.save_pretrained(folder)
 
-    def _placeholders(self, sample: Sample) -> Tensor:
-        """Prompt ids with one placeholder per image, not expanded yet."""
+    def _token_ids(self, sample: Sample, grid: Tensor | None = None) -> Tensor:
+        """Prompt ids [P], with as many placeholders for each image as its grid makes tokens."""
         content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.question}]
         messages = [{"role": "user", "content": content if sample.images else sample.question}]
         if sample.system is not None:
@@ -137,6 +144,10 @@ class VLM:
                     f"sample {sample.id}: {len(sample.images)} images, but {found} image placeholders in its prompt; "
                     "its text must not hold special tokens"
                 )
+        if grid is not None:
+            counts = grid.prod(-1) // self.image_processor.merge_size**2
+            is_image = ids == self.net.config.image_token_id
+            ids = ids.repeat_interleave(torch.ones_like(ids).masked_scatter(is_image, counts))
         return ids
 
     def _positions(self, ids: Tensor, grid: Tensor | None) -> Tensor:
@@ -150,64 +161,13 @@ class VLM:
         return positions[:, 0]
 
 
-def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: torch.device | str = "cpu",
-               attention_kernel: str = "auto", min_pixels: int = 0, max_pixels: int = 0) -> VLM:
-    """Loads a folder or hub id: safetensors only, no remote code, nothing of its generation settings but end tokens.
-
-    Args:
-        path: A folder in HF format, or a hub id.
-        dtype: Parameter type; "auto" is float32 on CPU and bfloat16 on CUDA.
-        device: Where the parameters go.
-        attention_kernel: "sdpa", "flash", or "auto": flash on CUDA in half precision, else SDPA.
-        min_pixels, max_pixels: Bounds on image area for the image processor; 0 keeps the folder's own.
-
-    Raises:
-        FileNotFoundError: the folder, its configuration or its weights are missing.
-        ValueError: a model that the engine does not support, with what is missing.
-    """
-    path, device = _checked(path), torch.device(device)
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    vision = config.model_type in VISION_FAMILIES
-    if not vision and hasattr(config, "vision_config"):
-        raise ValueError(f"{path}: model type {config.model_type} is not supported; vision-language models: "
-                         f"{', '.join(VISION_FAMILIES)}")
-    if dtype == "auto":
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    net, tokenizer = _net(auto, path, config, dtype), _tokenizer(path)
-    if tokenizer.chat_template is None:
-        raise ValueError(f"{path}: the tokenizer has no chat template (chat_template.jinja or chat_template.json)")
-    processor = _image_processor(path, min_pixels, max_pixels) if vision else None
-    half = dtype in (torch.bfloat16, torch.float16)
-    flash = attention_kernel == "flash" or (attention_kernel == "auto" and device.type == "cuda" and half)
-    return VLM(net.to(device).eval(), tokenizer, processor, _end_ids(config, tokenizer, path), flash)
-
-
-def _net(auto: type, path: str, config: PreTrainedConfig, dtype: torch.dtype) -> nn.Module:
-    """The HF model with all of its weights: transformers would draw missing ones at random."""
-    try:
-        net, report = auto.from_pretrained(
-            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
-            ignore_mismatched_sizes=True, output_loading_info=True,  # both are refused here, in one line
-        )  # fmt: skip
-    except SafetensorError as error:
-        raise ValueError(f"{path}: cannot read its weights: {error}") from error
-    wrong = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
-    if wrong:
-        raise ValueError(f"{path}: {len(wrong)} weights are missing or of another shape, such as {min(wrong)}")
-    return net
-
-
-def _tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer, with the chat template of an older release's chat_template.json if it has no other."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        legacy = Path(path) / "chat_template.json"
-        if tokenizer.chat_template is None and legacy.is_file():
-            tokenizer.chat_template = json.loads(legacy.read_text(encoding="utf-8"))["chat_template"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: cannot read its tokenizer: {error}") from error
-    return tokenizer
+def _checked_length(ids: Tensor, sample: Sample, max_tokens: int | None) -> Tensor:
+    if max_tokens is not None and len(ids) > max_tokens:
+        raise ValueError(
+            f"sample {sample.id}: the prompt has {len(ids)} tokens, more than the limit of {max_tokens}; "
+            "raise rollout.max_prompt_tokens or lower model.max_pixels (prompts are never truncated)"
+        )
+    return ids
 
 
 def check_supported(net: nn.Module) -> None:
@@ -238,39 +198,10 @@ def check_supported(net: nn.Module) -> None:
         raise ValueError(f"model type {config.model_type} is not supported: {'; '.join(problems)}")
 
 
-def _checked(path: str | Path) -> str:
-    """The path, once it is sure that a local folder has what a model needs."""
-    folder = Path(path)
-    if not folder.is_dir():
-        if folder.is_absolute() or str(path).startswith(".") or str(path).count("/") != 1:
-            raise FileNotFoundError(f"model folder {path} does not exist")
-        return str(path)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"model folder {path} has no config.json")
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"model folder {path} has no weights (*.safetensors)")
-    return str(path)
-
-
-def _image_processor(path: str, min_pixels: int, max_pixels: int):
-    processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
-    size = dict(processor.size)
-    processor.size = {
-        "shortest_edge": min_pixels or size["shortest_edge"],
-        "longest_edge": max_pixels or size["longest_edge"],
-    }
-    return processor
-
-
-def _end_ids(config: PreTrainedConfig, tokenizer, path: str | None = None) -> set[int]:
-    """Ids that end a completion, from everywhere a model folder may state them."""
-    configs = (config, config.get_text_config())
-    sources = [tokenizer.eos_token_id, *(getattr(c, "eos_token_id", None) for c in configs)]
-    if path is not None:
-        with contextlib.suppress(OSError):  # a folder need not have generation settings
-            sources.append(GenerationConfig.from_pretrained(path).eos_token_id)
-    flat = [i for s in sources for i in (s if isinstance(s, list) else [s])]
-    return {i for i in flat if i is not None}
+def _end_ids(config: PreTrainedConfig, tokenizer) -> list[int]:
+    """Ids that end a completion, as tokenizer and configuration state them."""
+    stated = [tokenizer.eos_token_id, *(getattr(c, "eos_token_id", None) for c in (config, config.get_text_config()))]
+    return [i for s in stated for i in (s if isinstance(s, list) else [s]) if i is not None]
 
 
 def _banned_ids(net: nn.Module, tokenizer) -> Tensor:

@@ -17,7 +17,9 @@ import torch.distributed as dist
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from minigrpo.config import Model
-from minigrpo.models import VLM, load_model
+from minigrpo.layout import Group, Packed, micro_batches, pack
+from minigrpo.loading import load_model
+from minigrpo.models import VLM
 from minigrpo.policy import Policy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -170,3 +172,16 @@ def unshare(own: list, ranks: Ranks) -> list:
     for rank, part in enumerate(parts):
         whole[rank :: ranks.size] = part
     return whole
+
+
+def even_batches(live: list[Group], groups: list[Group], budget: int,
+                 ranks: Ranks) -> tuple[list[Packed], list[bool], bool]:
+    """Micro-batches of `live`, as many on every rank, which of them count, and whether any rank's holds an image.
+
+    Every rank must run the same collectives; one with fewer micro-batches adds some of `groups` that weigh nothing.
+    """
+    batches, images = micro_batches(live, budget), any(g.prompt.pixel_values is not None for g in groups)
+    most, vision = (int(n) for n in max_over_ranks([len(batches), images], ranks))
+    missing = most - len(batches)
+    batches += [pack([groups[0].select([0])])] * missing
+    return [b.to(ranks.device) for b in batches], [True] * (most - missing) + [False] * missing, bool(vision)

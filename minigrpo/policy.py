@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minigrpo.attention import DecodeLayout, PackedLayout
+from minigrpo.attention import PackedLayout
+from minigrpo.decode import DecodeLayout
 from minigrpo.layout import Packed
 from minigrpo.models import VLM
 from minigrpo.sampling import ban

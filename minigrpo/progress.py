@@ -39,7 +39,7 @@ def progress_parts(record: Mapping, steps: int, elapsed: float, left: float | No
     ]
     parts = [
         (0, f"step {record['step']:>{len(str(steps))}}/{steps}"),
-        (1, _labelled(record, "reward", "reward {}")),
+        (1, _labelled(record, "reward", "reward {}") or _labelled(record, "loss", "loss {}")),
         (5, f"({' '.join(terms)})" if terms else ""),
         (2, _labelled(record, "reward/exact", "exact {} %", 100)),
         (7, _labelled(record, "kl", "KL {}")),

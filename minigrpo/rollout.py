@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from minigrpo.attention import DecodeLayout, KVCache, PackedLayout
+from minigrpo.attention import PackedLayout
+from minigrpo.decode import DecodeLayout, KVCache
 from minigrpo.layout import EncodedPrompt, Group, pack
 from minigrpo.models import VLM
 from minigrpo.parallel import Ranks, share, unshare
 from minigrpo.policy import decode_states, next_logits, run_decoder
-from minigrpo.sampling import Sampling, counter_key, draw, greedy, uniform
+from minigrpo.sampling import Sampling, counter_key, draw, greedy, nucleus, penalise, uniform
 from minigrpo.task import Sample
 
 MAX_ROWS = 512
@@ -23,7 +24,7 @@ ENCODED = 64
 
 @torch.no_grad()  # not inference_mode: its tensors would break autograd later
 def generate(model: VLM, prompts: Sequence[EncodedPrompt], group_size: int | Sequence[int], sampling: Sampling, *,
-             seed: int = 0, step: int = 0) -> list[Group]:
+             seed: int = 0, step: int = 0, begun: Sequence[Sequence[Tensor]] | None = None) -> list[Group]:
     """Samples completions of every prompt, from softmax(logits / temperature) over the ids that are not banned.
 
     What is drawn depends on the model, (seed, step), each prompt's id and the slot in its group: not on the other
@@ -35,6 +36,8 @@ def generate(model: VLM, prompts: Sequence[EncodedPrompt], group_size: int | Seq
         group_size: Completions for each prompt, one number or one per prompt (0 is allowed).
         sampling: Length limit and temperature.
         seed, step: Key the random numbers.
+        begun: What each completion goes on from, int64 [b >= 1] for every slot of every prompt: a question about a
+            shared image, say (`VLM.encode_together`). It is prefilled, and not part of the completions returned.
 
     Returns:
         N groups; completions end with an end token unless the limit cut them off.
@@ -42,12 +45,15 @@ def generate(model: VLM, prompts: Sequence[EncodedPrompt], group_size: int | Seq
     sizes = [group_size] * len(prompts) if isinstance(group_size, int) else list(group_size)
     if len(sizes) != len(prompts):
         raise ValueError(f"{len(sizes)} group sizes for {len(prompts)} prompts")
+    if begun is not None and [len(texts) for texts in begun] != sizes:
+        raise ValueError("begun needs one beginning for every completion of every prompt")
     was_training = model.net.training
     model.net.eval()  # gradient checkpointing is active in training mode only, and would drop the cache
     try:
         groups: list[Group] = []
         for part in _turns(sizes):
-            groups += _generate([prompts[i] for i in part], [sizes[i] for i in part], model, sampling, seed, step)
+            groups += _generate([prompts[i] for i in part], [sizes[i] for i in part],
+                                None if begun is None else [begun[i] for i in part], model, sampling, seed, step)
     finally:
         model.net.train(was_training)
     return groups
@@ -66,11 +72,11 @@ def _turns(sizes: list[int]) -> list[list[int]]:
     return parts
 
 
-def _generate(prompts: list[EncodedPrompt], sizes: list[int], model: VLM, sampling: Sampling, seed: int,
-              step: int) -> list[Group]:
-    decoding = _Decoding(model, prompts, sizes, sampling, seed, step)
+def _generate(prompts: list[EncodedPrompt], sizes: list[int], begun: list[Sequence[Tensor]] | None, model: VLM,
+              sampling: Sampling, seed: int, step: int) -> list[Group]:
+    decoding = _Decoding(model, prompts, sizes, begun, sampling, seed, step)
     if sum(sizes):
-        decoding.prefill(prompts)
+        decoding.prefill(prompts, begun)
         for token in range(sampling.max_new_tokens):
             if not decoding.step(token):
                 break
@@ -84,8 +90,8 @@ class _Decoding:
     has one entry per live completion and shrinks as they finish.
     """
 
-    def __init__(self, model: VLM, prompts: list[EncodedPrompt], sizes: list[int], sampling: Sampling, seed: int,
-                 step: int) -> None:
+    def __init__(self, model: VLM, prompts: list[EncodedPrompt], sizes: list[int], begun: list[Sequence[Tensor]] | None,
+                 sampling: Sampling, seed: int, step: int) -> None:
         self.model, self.sampling = model, sampling
         device, total = model.device, sum(sizes)
         keys = [counter_key(seed, step, p.id, slot) for p, n in zip(prompts, sizes, strict=True) for slot in range(n)]
@@ -96,18 +102,31 @@ class _Decoding:
         self.rows = torch.arange(total, device=device)
         self.keys = torch.tensor(keys, dtype=torch.long, device=device)
         self.prompt_of_row = torch.arange(len(prompts)).repeat_interleave(torch.tensor(sizes)).to(device)
-        self.next_ids = torch.tensor([int(p.input_ids[-1]) for p in prompts], device=device)[self.prompt_of_row]
+        # the token that the next forward takes, and its place: a prompt's last, or the last of what was begun
+        ahead = [b for texts in begun or () for b in texts]
+        fed = [b[-1] for b in ahead] or [p.input_ids[-1] for p, n in zip(prompts, sizes, strict=True) for _ in range(n)]
+        begins = torch.tensor([len(b) for b in ahead] or [0] * total, device=device)
         last = torch.stack([p.position_ids[:, -1] for p in prompts], dim=1).to(device)
-        self.positions = last[:, self.prompt_of_row]
+        self.next_ids = torch.tensor(fed, dtype=torch.long, device=device)
+        self.positions = last[:, self.prompt_of_row] + begins
         self.prompt_lengths = torch.tensor([len(p) - 1 for p in prompts], device=device)
         self.end_ids = torch.tensor(model.end_ids, device=device)
         # asking the device whether something finished stalls it, so a GPU is asked less often
         self.patience = 1 if device.type == "cpu" else 16
-        self.cache = KVCache(total, sampling.max_new_tokens)
+        self.begun = max(begins.tolist(), default=0)
+        self.unused = torch.arange(self.begun, device=device) < self.begun - begins[:, None]
+        self.cache = KVCache(total, sampling.max_new_tokens, self.begun)
+        self.seen: Tensor | None = None  # bool [live, V], the tokens of prompt and completion, where they are penalised
+        if sampling.repetition_penalty != 1:
+            self.seen = torch.zeros(total, len(model.banned), dtype=torch.bool, device=device)
+            for row, i in enumerate(self.prompt_of_row.tolist()):
+                self.seen[row, prompts[i].input_ids.to(device)] = True
+                self.seen[row, ahead[row].to(device) if ahead else []] = True
 
-    def prefill(self, prompts: list[EncodedPrompt]) -> None:
-        """Keys and values of every prompt but its last token, which the first decode step feeds."""
-        packed = pack([Group(p, []) for p in prompts]).to(self.model.device)
+    def prefill(self, prompts: list[EncodedPrompt], begun: list[Sequence[Tensor]] | None) -> None:
+        """Keys and values of every prompt and of what was begun, but for the last token, fed by the first step."""
+        groups = [Group(p, list(texts)) for p, texts in zip(prompts, begun or [()] * len(prompts), strict=True)]
+        packed = pack(groups).to(self.model.device)
         decode_states(self.model, packed, PackedLayout(packed, self.model.varlen, self.cache))
         self._compact(torch.arange(len(self.rows), device=self.model.device))
 
@@ -117,10 +136,16 @@ class _Decoding:
             self.model, self.model.net.get_input_embeddings()(self.next_ids[None]), self.positions[:, None], self.layout
         )
         self.cache.length += 1
-        assert self.cache.length == token + 1, "the cache must grow by one row a token"
+        assert self.cache.length == self.begun + token + 1, "the cache must grow by one row a token"
         temperature = self.sampling.temperature
         logits = next_logits(self.model, hidden[0], temperature or 1.0)
+        if self.seen is not None:
+            logits = penalise(logits, self.seen, self.sampling.repetition_penalty)
+        if temperature and self.sampling.top_p < 1:
+            logits = nucleus(logits, self.sampling.top_p)
         ids, logps = draw(logits, uniform(self.keys, token)) if temperature else greedy(logits)
+        if self.seen is not None:
+            self.seen.scatter_(1, ids[:, None], True)
         self.tokens[self.rows, token], self.logps[self.rows, token] = ids, logps.to(self.logps.dtype)
         ended = torch.isin(ids, self.end_ids) & ~self.finished[self.rows]
         self.lengths[self.rows] = torch.where(ended, token + 1, self.lengths[self.rows])
@@ -137,11 +162,12 @@ class _Decoding:
     def _compact(self, live: Tensor) -> None:
         """Keeps only these rows, and the prompts that still have one."""
         self.rows, self.keys, self.next_ids = self.rows[live], self.keys[live], self.next_ids[live]
-        self.positions = self.positions[:, live]
+        self.positions, self.unused = self.positions[:, live], self.unused[live]
+        self.seen = None if self.seen is None else self.seen[live]
         prompts, self.prompt_of_row = self.prompt_of_row[live].unique(return_inverse=True)
         self.prompt_lengths = self.prompt_lengths[prompts]
         self.cache.keep(live, prompts)
-        self.layout = DecodeLayout(self.cache, self.prompt_of_row, self.prompt_lengths)
+        self.layout = DecodeLayout(self.cache, self.prompt_of_row, self.prompt_lengths, self.unused)
 
     def groups(self, prompts: list[EncodedPrompt], sizes: list[int]) -> list[Group]:
         """What was drawn, cut to length, on the CPU."""
@@ -171,3 +197,15 @@ def answer(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ran
         prompts = [model.encode(sample, max_prompt_tokens) for sample in own[start : start + ENCODED]]
         texts += [model.decode(g.completions[0]) for g in generate(model, prompts, 1, sampling, seed=seed)]
     return unshare(texts, ranks)
+
+
+def answer_together(model: VLM, asked: Sequence[Sequence[Sample]], sampling: Sampling, max_prompt_tokens: int, *,
+                    seed: int = 0) -> list[list[str]]:
+    """One completion for every sample of every list, as text.
+
+    The samples of a list are about the same images: these, and the beginning of their prompts, are computed once.
+    """
+    encoded = [model.encode_together(samples, max_prompt_tokens) for samples in asked]
+    groups = generate(model, [prompt for prompt, _ in encoded], [len(samples) for samples in asked], sampling,
+                      seed=seed, begun=[rests for _, rests in encoded])
+    return [[model.decode(completion) for completion in group.completions] for group in groups]

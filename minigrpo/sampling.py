@@ -17,17 +17,27 @@ _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64: the odd increment
 
 @dataclass(frozen=True)
 class Sampling:
-    """What `generate` may do: the exact, untruncated softmax at one temperature.
+    """What `generate` may do: by default the exact, untruncated softmax at one temperature.
 
     Attributes:
         max_new_tokens: Longest completion, its end token included.
         temperature: Divides the logits; 0 is greedy decoding.
+        top_p: Draws from the fewest tokens that have this much probability together. For evaluation: training needs
+            the exact distribution, or its importance ratio is biased.
+        repetition_penalty: Above 1, tokens that prompt or completion hold already are less likely (CTRL, arXiv
+            1909.05858, section 4.1). For evaluation, as `top_p`.
     """
 
     max_new_tokens: int
     temperature: float = 1.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if not self.repetition_penalty > 0:
+            raise ValueError(f"repetition_penalty must be positive (1 is none), not {self.repetition_penalty}")
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
         if not self.temperature >= 0:
@@ -67,9 +77,26 @@ def ban(logits: Tensor, banned: Tensor) -> Tensor:
 
     Args:
         logits: [R, V].
-        banned: bool [V].
+        banned: bool [V] or [R, V].
     """
     return logits.masked_fill(banned, torch.finfo(logits.dtype).min)
+
+
+def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Makes seen tokens less likely: a positive logit is divided by the penalty, a negative one multiplied.
+
+    Args:
+        logits: [R, V].
+        seen: bool [R, V].
+    """
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """Leaves the fewest tokens of each row whose probabilities reach `top_p`; logits [R, V]."""
+    ordered, ids = logits.softmax(-1).sort(descending=True, stable=True)
+    beyond = ordered.cumsum(-1) - ordered >= top_p  # the most likely one always stays
+    return ban(logits, torch.zeros_like(beyond).scatter(-1, ids, beyond))
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:

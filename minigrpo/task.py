@@ -99,7 +99,7 @@ def step_indices(samples: int, per_step: int, seed: int, step: int) -> list[int]
         ValueError: there are fewer samples than one step takes.
     """
     if samples < per_step:
-        raise ValueError(f"the task has {samples} samples, fewer than rollout.prompts_per_step = {per_step}")
+        raise ValueError(f"the task has {samples} samples, fewer than prompts_per_step = {per_step}")
     steps_per_epoch = samples // per_step
     epoch, place = divmod(step, steps_per_epoch)
     order = random.Random(f"{seed}/{epoch}").sample(range(samples), samples)

@@ -4,8 +4,10 @@ import pytest
 import tiny
 import torch
 
-from minigrpo import EncodedPrompt, Group, Policy, Sampling, generate, pack
-from minigrpo.attention import DecodeLayout, KVCache, PackedLayout, attend, flash_kernel
+from minigrpo import EncodedPrompt, Group, Policy, Sampling, generate, kernels, pack
+from minigrpo.attention import PackedLayout, attend
+from minigrpo.decode import DecodeLayout, KVCache
+from minigrpo.kernels import flash_kernel, windows
 
 HEADS, KV_HEADS, DIM = 6, 2, 8
 
@@ -109,7 +111,7 @@ def test_decode_attention_over_ragged_prompts_and_uneven_groups_as_completions_f
     packed = pack([Group(EncodedPrompt("p", torch.arange(n + 1), torch.arange(n + 1)[None]), []) for n in lengths])
     _, prompt_k, prompt_v = (x.detach() for x in random_qkv(sum(lengths)))
     cache = KVCache(rows=6, max_new_tokens=4)
-    cache.write_prompts(7, prompt_k, prompt_v, packed.spans)
+    cache.write(7, prompt_k, prompt_v, packed.spans)
     spans = list(packed.spans)
     live, own = torch.arange(6), [([], []) for _ in range(6)]
     prompts = torch.arange(4)
@@ -167,3 +169,46 @@ def test_a_mask_that_a_model_hands_over_is_refused():
     layer = type("SomeAttention", (), {"layer_idx": 0})()
     with pytest.raises(ValueError, match="SomeAttention .*mask"):
         attend(layer, *qkv, torch.zeros(1, 1, 3, 3), layout=PackedLayout(packed))
+
+
+@pytest.mark.parametrize("lengths", [(6, 6, 6), (4, 9, 4, 2, 9), (5,)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_windows_attend_to_all_of_themselves_and_to_nothing_else(lengths, dtype):
+    g = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, HEADS, sum(lengths), DIM, dtype=torch.float64, generator=g) for _ in range(3))
+    query, key, value = (x.to(dtype).requires_grad_() for x in (query, key, value))
+    out = windows(query, key, value, torch.tensor([0, *lengths]).cumsum(0), 0.5)
+    rows, start = [], 0
+    for n in lengths:
+        own = list(range(start, start + n))
+        rows += [dense(query[0, :, i].double(), key[0].double(), value[0].double(), own, 0.5) for i in own]
+        start += n
+    expected = torch.stack(rows)[None]
+    tolerance = 1e-12 if dtype == torch.float64 else 0.02
+    assert out.shape == expected.shape and torch.allclose(out.double(), expected, rtol=0, atol=tolerance)
+    ours, theirs = (torch.autograd.grad(o.double().square().sum(), query)[0] for o in (out, expected))
+    assert torch.allclose(ours.double(), theirs.double(), rtol=0, atol=4 * tolerance)
+
+
+def test_a_bucket_in_half_precision_is_computed_by_hand_and_agrees_with_float(monkeypatch):
+    packed = packs()["ragged"]
+    query, key, value = random_qkv(packed.input_ids.shape[1])
+    exact = PackedLayout(packed).attend(0, query, key, value, None)
+    fused = []
+    real = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(kernels.F, "scaled_dot_product_attention", lambda *a, **k: fused.append(1) or real(*a, **k))
+    halves = [x.bfloat16() for x in (query, key, value)]
+    by_hand = PackedLayout(packed).attend(0, *halves, None)
+    assert not fused and (by_hand.double() - exact).abs().max() < 0.03
+    monkeypatch.setattr(kernels, "BY_HAND", 0)
+    assert (PackedLayout(packed).attend(0, *halves, None).double() - exact).abs().max() < 0.03 and fused
+
+
+def test_sequences_of_like_length_share_a_bucket_and_padding_stays_small():
+    def group(size, lengths):
+        ids = torch.arange(size)
+        return Group(EncodedPrompt("p", ids, ids[None]), [torch.arange(n) for n in lengths])
+
+    packed = pack([group(101, (40, 38, 30, 8)), group(91, (39, 6))])
+    shapes = [(tuple(queries.shape), tuple(keys.shape)) for queries, keys, _ in PackedLayout(packed).buckets.buckets]
+    assert shapes == [((4, 40), (4, 140)), ((2, 8), (2, 108)), ((2, 100), (2, 100))]

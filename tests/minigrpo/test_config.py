@@ -126,7 +126,7 @@ def test_bad_arguments_are_refused_in_one_clear_line(argv, message):
     [
         ("[run\nsteps = 1", "is not valid TOML: "),
         ("steps = 1", "'steps' stands outside a section"),
-        ("[runn]\nsteps = 1", r"\[runn\] is not a section; there are model, task, rollout, grpo, optim, run"),
+        ("[runn]\nsteps = 1", r"\[runn\] is not a section; there are model, task, rollout, grpo, sft, optim, run"),
         ("[run]\nstep = 1", r"run.toml: run.step is not an option; did you mean run.steps\?"),
         ("[run]\nsteps = true", "run.toml: run.steps takes a whole number, not True"),
         ("[run]\nsteps = 1.0", "run.steps takes a whole number, not 1.0"),

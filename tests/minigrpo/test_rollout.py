@@ -5,9 +5,10 @@ import json
 import pytest
 import tiny
 import torch
+from transformers import TopPLogitsWarper
 
-from minigrpo import Group, Policy, Sampling, generate, load_model, pack, rollout
-from minigrpo.sampling import counter_key, draw, uniform
+from minigrpo import Group, Policy, Sample, Sampling, generate, load_model, pack, rollout
+from minigrpo.sampling import counter_key, draw, nucleus, uniform
 
 ENDS = set(range(30)) | {258}  # many end tokens, so that completions finish early and at different times
 
@@ -61,6 +62,82 @@ def test_greedy_rollouts_are_those_of_generate(family):
         assert all(f == (int(out[-1]) in ENDS) for f in group.finished)
         lengths.add(len(out))
     assert len(lengths) > 1, "every completion ran to the same length: nothing finished early"
+
+
+def questions(pictures=()):
+    """Questions of different lengths about the same images; the second goes on where the first ends."""
+    texts = ("what is here?", "what is here? and why", "is it red, or is it blue, or another colour still?", "name it")
+    return [Sample(f"q{i}", text, tuple(pictures), system="be brief") for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_questions_encoded_together_are_those_encoded_apart_and_get_the_same_answers(family):
+    vlm = model(family)
+    asked = questions([tiny.image(84, 56, 1), tiny.image(56, 84, 2)] if vlm.has_vision else [])
+    apart = [vlm.encode(sample) for sample in asked]
+    shared, rests = vlm.encode_together(asked)
+    lone, lone_rest = vlm.encode_together(asked[2:3])
+    for whole, rest in zip(apart, rests, strict=True):
+        assert torch.equal(torch.cat([shared.input_ids, rest]), whole.input_ids) and len(rest) >= 1
+        assert torch.equal(shared.position_ids, whole.position_ids[:, : len(shared)])
+    assert len(shared) > 20 and len({len(rest) for rest in rests}) > 2
+    sampling = Sampling(14, 0.0)
+    together = generate(vlm, [shared, lone], [4, 1], sampling, begun=[rests, lone_rest])
+    one_by_one = generate(vlm, apart, 1, sampling)
+    expected = [group.completions[0].tolist() for group in one_by_one]
+    assert completions(together) == [expected, expected[2:3]]
+    assert len({len(tokens) for tokens in expected}) > 1, "no completion finished before another"
+    logps = torch.cat(together[0].sampler_logps) - torch.cat([g.sampler_logps[0] for g in one_by_one])
+    assert logps.abs().max() < 1e-6
+
+
+def test_the_vision_tower_sees_an_image_once_for_all_questions_about_it():
+    vlm, patches = model(), []
+    vlm.net.model.visual.register_forward_pre_hook(lambda module, args: patches.append(len(args[0])))
+    shared, rests = vlm.encode_together(questions([tiny.image(84, 56, 1)]))
+    generate(vlm, [shared], 4, Sampling(3, 0.0), begun=[rests])
+    assert patches == [len(shared.pixel_values)]
+
+
+def test_questions_that_cannot_share_a_prompt_are_refused():
+    vlm, picture, other = model(), tiny.image(84, 56, 1), tiny.image(84, 56, 1)
+    with pytest.raises(ValueError, match="a and others, must hold the same images"):
+        vlm.encode_together([Sample("a", "x", (picture,)), Sample("b", "y", (other,))])
+    with pytest.raises(ValueError, match="a and others, must share their system prompt"):
+        vlm.encode_together([Sample("a", "x", (picture,)), Sample("b", "y", (picture,), system="z")])
+    shared, rests = vlm.encode_together([Sample("a", "x", (picture,)), Sample("b", "y", (picture,))])
+    with pytest.raises(ValueError, match="one beginning for every completion"):
+        generate(vlm, [shared], 3, Sampling(3), begun=[rests])
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llama"])
+def test_penalty_and_nucleus_are_those_of_transformers(family):
+    vlm, plain = model(family, end_ids={258}), tiny.plain(family, tied=False)
+    prompts = prompts_of(vlm)
+    greedy = generate(vlm, prompts, 1, Sampling(12, 0.0, repetition_penalty=1.4))
+    free = generate(vlm, prompts, 1, Sampling(12, 0.0))
+    for group in greedy:
+        out = plain.generate(
+            **tiny.plain_inputs(vlm, group.prompt), max_new_tokens=12, do_sample=False, repetition_penalty=1.4,
+            suppress_tokens=banned_list(vlm), eos_token_id=vlm.end_ids, pad_token_id=0,
+        )[0, len(group.prompt) :]  # fmt: skip
+        assert torch.equal(group.completions[0], out)
+    assert completions(greedy) != completions(free), "the penalty changed nothing"
+    logits = torch.randn(5, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    kept = nucleus(logits, 0.8) > torch.finfo(logits.dtype).min
+    theirs = TopPLogitsWarper(0.8)(None, logits.clone()) > float("-inf")
+    assert torch.equal(kept, theirs) and 5 < kept.sum() < 200
+    assert (nucleus(logits, 1e-9) > torch.finfo(logits.dtype).min).sum(-1).tolist() == [1] * 5
+
+
+def test_the_nucleus_never_draws_what_lies_outside_of_it():
+    vlm = model(end_ids={258})
+    prompt = prompts_of(vlm)[1]
+    first = generate(vlm, [prompt], 400, Sampling(1, 3.0, top_p=0.5))[0]
+    logits = tiny.plain_logits(tiny.plain("qwen2_5_vl", tied=False), vlm, prompt, torch.zeros(1, dtype=torch.long), 3.0)
+    inside = (nucleus(logits, 0.5)[0] > torch.finfo(logits.dtype).min).nonzero()[:, 0].tolist()
+    drawn = {int(c[0]) for c in first.completions}
+    assert drawn <= set(inside) and len(drawn) > 1
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

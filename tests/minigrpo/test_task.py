@@ -88,5 +88,5 @@ def test_a_step_is_a_function_of_seed_and_step_alone():
 
 
 def test_too_few_samples_say_so():
-    with pytest.raises(ValueError, match=r"3 samples, fewer than rollout.prompts_per_step = 4"):
+    with pytest.raises(ValueError, match=r"3 samples, fewer than prompts_per_step = 4"):
         step_indices(3, 4, 0, 0)

@@ -1,0 +1,127 @@
+"""Decoding: the KV cache, and the layout of one token for each live completion."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minigrpo.layout import Span
+
+
+class KVCache:
+    """Keys and values of N prompts, once each, and of their R live completions.
+
+    Attributes:
+        prompts: Per layer, keys and values [N, H_kv, P_max, D] of the prompts without their last token, zero-padded.
+        own: Per layer, keys and values [R, H_kv, B + C, D] of the completions' rows: what they begin with, ending at
+            row B, then what is drawn.
+        width: P_max.
+        length: Rows in use of each live completion so far, padding included.
+    """
+
+    def __init__(self, rows: int, max_new_tokens: int, begun: int = 0) -> None:
+        self.rows, self.capacity, self.length, self.width = rows, begun + max_new_tokens, begun, 0
+        self.prompts: dict[int, tuple[Tensor, Tensor]] = {}
+        self.own: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def write(self, layer: int, key: Tensor, value: Tensor, spans: tuple[Span, ...]) -> None:
+        """Stores a prefill: key, value [1, H_kv, T, D] of prompts and of what their completions begin with."""
+        self.width = max(span.prompt_end - span.start for span in spans)
+        shape = (len(spans), key.shape[1], self.width, key.shape[3])
+        stored = key.new_zeros(shape), value.new_zeros(shape)
+        for source, target in zip((key, value), stored, strict=True):
+            for i, span in enumerate(spans):
+                target[i, :, : span.prompt_end - span.start] = source[0, :, span.start : span.prompt_end]
+        self.prompts[layer] = stored
+        if self.length:
+            self._write_begun(self._own(layer, key), key, value, spans)
+
+    def _write_begun(self, own: tuple[Tensor, Tensor], key: Tensor, value: Tensor, spans: tuple[Span, ...]) -> None:
+        for source, target in zip((key, value), own, strict=True):
+            target[:, :, : self.length] = 0  # what a softmax gives no weight must still be finite
+            slot = 0
+            for span in spans:
+                row = span.prompt_end
+                for n in span.lengths:
+                    target[slot, :, self.length - n : self.length] = source[0, :, row : row + n]
+                    row, slot = row + n, slot + 1
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds one row to each live completion, key and value [R, H_kv, D]; returns all so far, [R, H_kv, t, D]."""
+        keys, values = self._own(layer, key)
+        keys[:, :, self.length], values[:, :, self.length] = key, value
+        return keys[:, :, : self.length + 1], values[:, :, : self.length + 1]
+
+    def _own(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The completions' buffers of a layer; `like` has the heads in dimension 1 and their size in the last."""
+        if layer not in self.own:
+            shape = (self.rows, like.shape[1], self.capacity, like.shape[-1])
+            self.own[layer] = like.new_empty(shape), like.new_empty(shape)
+        return self.own[layer]
+
+    def keep(self, rows: Tensor, prompts: Tensor) -> None:
+        """Drops the completions and prompts that are not named, int64 indices."""
+        if len(rows) < self.rows:
+            self.own = {layer: (k[rows], v[rows]) for layer, (k, v) in self.own.items()}
+            self.rows = len(rows)
+        if any(len(prompts) < len(k) for k, _ in self.prompts.values()):
+            self.prompts = {layer: (k[prompts], v[prompts]) for layer, (k, v) in self.prompts.items()}
+
+
+class DecodeLayout:
+    """One token of each of R live completions; scores against prompt keys are one matrix product per group.
+
+    Args:
+        cache: What `PackedLayout` filled.
+        prompt_of_row: int64 [R], ascending: the prompt of each live completion, an index into the cache.
+        prompt_lengths: int64 [N], rows of each cached prompt.
+        unused: bool [R, B], the cached rows that pad what a completion begins with; None where there are none.
+    """
+
+    def __init__(self, cache: KVCache, prompt_of_row: Tensor, prompt_lengths: Tensor,
+                 unused: Tensor | None = None) -> None:
+        self.cache = cache
+        self.prompts, rows = len(prompt_lengths), len(prompt_of_row)
+        counts = torch.bincount(prompt_of_row, minlength=self.prompts)
+        self.slots = int(counts.max())
+        slot = torch.arange(rows, device=counts.device) - (counts.cumsum(0) - counts)[prompt_of_row]
+        self.cell = prompt_of_row * self.slots + slot
+        self.full = rows == self.prompts * self.slots  # then rows are the cells, in order
+        beyond = torch.arange(cache.width, device=counts.device) >= prompt_lengths[:, None]
+        self.beyond = beyond[:, None, None] if bool(beyond.any()) else None
+        self.unused = unused[:, None, None] if unused is not None and bool(unused.any()) else None
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """Output [1, R, H, D] of one layer, for query [1, H, R, D]; stores the new keys and values."""
+        _, heads, rows, dim = query.shape
+        kv_heads = key.shape[1]
+        own_k, own_v = self.cache.append(layer, key[0].transpose(0, 1), value[0].transpose(0, 1))
+        q = query[0].transpose(0, 1).reshape(rows, kv_heads, heads // kv_heads, dim)
+        q = q * (dim**-0.5 if scale is None else scale)
+        prompt_k, prompt_v = self.cache.prompts[layer]
+        scores = self._by_group(q) @ prompt_k.transpose(-1, -2)
+        if self.beyond is not None:
+            scores = scores.masked_fill(self.beyond, float("-inf"))
+        shared = prompt_k.shape[2]
+        own = q @ own_k.transpose(-1, -2)
+        if self.unused is not None:
+            own[..., : self.unused.shape[-1]].masked_fill_(self.unused, float("-inf"))
+        scores = torch.cat([self._by_row(scores, q), own], dim=-1)
+        weights = scores.softmax(-1)
+        out = self._by_row(self._by_group(weights[..., :shared]) @ prompt_v, q)
+        return (out + weights[..., shared:] @ own_v).reshape(1, rows, heads, dim)
+
+    def _by_group(self, x: Tensor) -> Tensor:
+        """[R, H_kv, h, X] → [N, H_kv, slots · h, X]; empty cells hold zeros."""
+        _, kv_heads, per_head, width = x.shape
+        if not self.full:
+            x = x.new_zeros(self.prompts * self.slots, *x.shape[1:]).index_copy(0, self.cell, x)
+        x = x.view(self.prompts, self.slots, kv_heads, per_head, width).transpose(1, 2)
+        return x.reshape(self.prompts, kv_heads, self.slots * per_head, width)
+
+    def _by_row(self, x: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `_by_group`, with the head shape of `like`."""
+        kv_heads, per_head = like.shape[1:3]
+        x = x.view(self.prompts, kv_heads, self.slots, per_head, -1).transpose(1, 2)
+        x = x.reshape(self.prompts * self.slots, kv_heads, per_head, -1)
+        return x if self.full else x[self.cell]

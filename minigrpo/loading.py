@@ -1,0 +1,115 @@
+"""Loads a model folder or hub id into a `VLM`, and says clearly what a folder lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from minigrpo.models import VISION_FAMILIES, VLM
+
+
+def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: torch.device | str = "cpu",
+               attention_kernel: str = "auto", min_pixels: int = 0, max_pixels: int = 0) -> VLM:
+    """Loads a folder or hub id: safetensors only, no remote code, nothing of its generation settings but end tokens.
+
+    Args:
+        path: A folder in HF format, or a hub id.
+        dtype: Parameter type; "auto" is float32 on CPU and bfloat16 on CUDA.
+        device: Where the parameters go.
+        attention_kernel: "sdpa", "flash", or "auto": flash on CUDA in half precision, else SDPA.
+        min_pixels, max_pixels: Bounds on image area for the image processor; 0 keeps the folder's own.
+
+    Raises:
+        FileNotFoundError: the folder, its configuration or its weights are missing.
+        ValueError: a model that the engine does not support, with what is missing.
+    """
+    path, device = _checked(path), torch.device(device)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    vision = config.model_type in VISION_FAMILIES
+    if not vision and hasattr(config, "vision_config"):
+        raise ValueError(f"{path}: model type {config.model_type} is not supported; vision-language models: "
+                         f"{', '.join(VISION_FAMILIES)}")
+    if dtype == "auto":
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
+    net, tokenizer = _net(auto, path, config, dtype), _tokenizer(path)
+    if tokenizer.chat_template is None:
+        raise ValueError(f"{path}: the tokenizer has no chat template (chat_template.jinja or chat_template.json)")
+    processor = _image_processor(path, min_pixels, max_pixels) if vision else None
+    half = dtype in (torch.bfloat16, torch.float16)
+    flash = attention_kernel == "flash" or (attention_kernel == "auto" and device.type == "cuda" and half)
+    return VLM(net.to(device).eval(), tokenizer, processor, _generation_end_ids(path), flash)
+
+
+def _net(auto: type, path: str, config: PreTrainedConfig, dtype: torch.dtype) -> nn.Module:
+    """The HF model with all of its weights: transformers would draw missing ones at random."""
+    try:
+        net, report = auto.from_pretrained(
+            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+            ignore_mismatched_sizes=True, output_loading_info=True,  # both are refused here, in one line
+        )  # fmt: skip
+    except SafetensorError as error:
+        raise ValueError(f"{path}: cannot read its weights: {error}") from error
+    wrong = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
+    if wrong:
+        raise ValueError(f"{path}: {len(wrong)} weights are missing or of another shape, such as {min(wrong)}")
+    return net
+
+
+def _tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer, with the chat template of an older release's chat_template.json if it has no other."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        legacy = Path(path) / "chat_template.json"
+        if tokenizer.chat_template is None and legacy.is_file():
+            tokenizer.chat_template = json.loads(legacy.read_text(encoding="utf-8"))["chat_template"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: cannot read its tokenizer: {error}") from error
+    return tokenizer
+
+
+def _checked(path: str | Path) -> str:
+    """The path, once it is sure that a local folder has what a model needs."""
+    folder = Path(path)
+    if not folder.is_dir():
+        if folder.is_absolute() or str(path).startswith(".") or str(path).count("/") != 1:
+            raise FileNotFoundError(f"model folder {path} does not exist")
+        return str(path)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"model folder {path} has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(f"model folder {path} has no weights (*.safetensors)")
+    return str(path)
+
+
+def _image_processor(path: str, min_pixels: int, max_pixels: int):
+    processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
+    size = dict(processor.size)
+    processor.size = {
+        "shortest_edge": min_pixels or size["shortest_edge"],
+        "longest_edge": max_pixels or size["longest_edge"],
+    }
+    return processor
+
+
+def _generation_end_ids(path: str) -> list[int]:
+    """The end tokens of a folder's generation settings, of which nothing else is read; a folder need not have them."""
+    with contextlib.suppress(OSError):
+        stated = GenerationConfig.from_pretrained(path).eos_token_id
+        return stated if isinstance(stated, list) else [] if stated is None else [stated]
+    return []

@@ -1,0 +1,173 @@
+"""The sections of a configuration: every option with its default, its meaning below it, and the values it may have."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from minigrpo.options import ConfigError
+
+
+@dataclass(frozen=True)
+class Model:
+    path: str = ""
+    """Hugging Face id or model folder; empty takes the task's own default model."""
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Computing precision; auto is float32 on a CPU and bfloat16 on a GPU."""
+    attention: Literal["auto", "sdpa", "flash"] = "auto"
+    """Attention kernel; auto takes flash attention where it is available."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    min_pixels: int = 0
+    """Smaller images are enlarged to this area in pixels; 0 keeps the model folder's own bound."""
+    max_pixels: int = 0
+    """Larger images are shrunk to this area in pixels; 0 keeps the model folder's own bound."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    group_size: int = 8
+    """Completions per prompt, G; an annotated trajectory takes one of these slots."""
+    prompts_per_step: int = 16
+    """Prompts per step, over all ranks together."""
+    max_new_tokens: int = 64
+    """Longest completion, in tokens."""
+    temperature: float = 1.0
+    """Sampling temperature; log-probabilities are those of the tempered distribution."""
+    max_prompt_tokens: int = 4096
+    """Longest prompt, image tokens included; a longer one is an error, never cut."""
+
+
+@dataclass(frozen=True)
+class Grpo:
+    objective: Literal["grpo", "paper"] = "grpo"
+    """grpo: clipped importance ratio, and KL times beta. paper: advantage times log ratio to the reference, no beta."""
+    scale: Literal["std", "none", "loo"] = "std"
+    """Advantage: reward minus group mean, over the group's std; none: not divided; loo: mean of the others."""
+    unbiased: bool = True
+    """Sample standard deviation (G - 1 below the line); false takes the population's (G)."""
+    beta: float = 0.04
+    """Weight of the k3 estimate of the KL divergence to the frozen start model; at 0 no reference is kept."""
+    clip_low: float = 0.2
+    """The importance ratio is clipped below at 1 - clip_low."""
+    clip_high: float = 0.2
+    """The importance ratio is clipped above at 1 + clip_high."""
+    normalize: Literal["token", "sequence", "constant"] = "token"
+    """Mean over all tokens of the step; over each completion, then completions; or sum over a fixed length."""
+    updates_per_rollout: int = 1
+    """Optimiser steps on each batch of completions."""
+    prior: bool = True
+    """Replace one completion of a group by the sample's annotated trajectory, where it has one."""
+    prior_until: int = 0
+    """Step from which trajectories are no longer used; 0 is never."""
+    prior_ratio: Literal["one", "shaped"] = "one"
+    """Importance ratio of a trajectory: one scores it with the policy at rollout; shaped is LUFFY's p / (p + 0.1)."""
+
+
+@dataclass(frozen=True)
+class Sft:
+    steps: int = 60
+    """Steps of the supervised stage."""
+    prompts_per_step: int = 32
+    """Samples per step, over all ranks together; those without a trajectory teach nothing."""
+    lr: float = 3e-4
+    """Learning rate of the supervised stage at its peak; everything else is as in optim."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    lr: float = 5e-4
+    """Peak learning rate; this default suits the tiny embedded model, a model of billions wants about 1e-6."""
+    beta1: float = 0.9
+    """AdamW's decay of the gradient's mean."""
+    beta2: float = 0.99
+    """AdamW's decay of the squared gradient's mean."""
+    weight_decay: float = 0.1
+    """AdamW's decoupled weight decay."""
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises linearly to its peak."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Course of the learning rate after warm-up; cosine and linear end at 0."""
+    max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
+    tokens_per_micro_batch: int = 8192
+    """Tokens in one forward pass of the update, prompts counted once; lower it to save memory."""
+
+
+@dataclass(frozen=True)
+class Run:
+    stages: Literal["rft", "sft", "sft+rft"] = "rft"
+    """rft: reinforcement (GRPO). sft: annotated trajectories are imitated. sft+rft: one after the other."""
+    steps: int = 120
+    """Steps of reinforcement; 0 only evaluates."""
+    seed: int = 0
+    """Seed of every random number."""
+    dir: str = ""
+    """Run folder; empty takes the next free one of runs/001, runs/002, …"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    max_bad_steps: int = 5
+    """Steps in a row with a non-finite loss or gradient after which the run stops."""
+    log_completions: int = 2
+    """Prompts per step of which prior, best and worst go to completions.jsonl; ten times a run they are shown."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every option of a run. `task` is an instance of the task class's own `Config`."""
+
+    task_class: str
+    task: Any
+    model: Model = Model()
+    rollout: Rollout = Rollout()
+    grpo: Grpo = Grpo()
+    sft: Sft = Sft()
+    optim: Optim = Optim()
+    run: Run = Run()
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages together."""
+        of_stage = {"sft": self.sft.steps, "rft": self.run.steps}
+        return sum(of_stage[stage] for stage in self.run.stages.split("+"))
+
+
+STRATEGIES = {
+    "sft": {"run.stages": "sft"},
+    "rft": {"run.stages": "rft", "grpo.prior": "false"},
+    "rft+prior": {"run.stages": "rft", "grpo.prior": "true"},
+    "sft+rft": {"run.stages": "sft+rft", "grpo.prior": "false"},
+}
+"""What `--strategy` stands for (MPCC, M13); base and prompt are not trained, but modes of eval.py."""
+
+_LIMITS = (
+    ("at least", operator.ge, 0, "model.min_pixels model.max_pixels grpo.beta grpo.clip_low grpo.clip_high "
+     "grpo.prior_until sft.steps optim.beta1 optim.beta2 optim.weight_decay optim.warmup run.steps run.seed "
+     "run.log_completions"),
+    ("at least", operator.ge, 1, "rollout.group_size rollout.prompts_per_step rollout.max_new_tokens "
+     "rollout.max_prompt_tokens sft.prompts_per_step grpo.updates_per_rollout optim.tokens_per_micro_batch "
+     "run.max_bad_steps"),
+    ("above", operator.gt, 0, "rollout.temperature sft.lr optim.lr optim.max_grad_norm"),
+    ("below", operator.lt, 1, "optim.beta1 optim.beta2"),
+    ("at most", operator.le, 1, "grpo.clip_low optim.warmup"),
+)  # fmt: skip
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for a value that cannot be, or two that do not go together."""
+    for words, holds, bound, names in _LIMITS:
+        for name in names.split():
+            section, key = name.split(".")
+            value = getattr(getattr(config, section), key)
+            if not holds(value, bound):
+                raise ConfigError(f"{name} must be {words} {bound}, not {value}")
+    if config.rollout.group_size == 1 and config.grpo.scale in ("std", "loo"):
+        raise ConfigError(
+            f"rollout.group_size 1 has no other completion to compare with, as grpo.scale {config.grpo.scale!r} must; "
+            "take at least 2, or grpo.scale none"
+        )
+    if 0 < config.model.max_pixels < config.model.min_pixels:
+        raise ConfigError(
+            f"model.min_pixels {config.model.min_pixels} is above model.max_pixels {config.model.max_pixels}"
+        )
