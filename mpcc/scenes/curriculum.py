@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
+from string import ascii_uppercase
 
 from PIL import Image, ImageDraw
 
@@ -25,12 +26,14 @@ from mpcc.scenes.world import Pair, Scene, generate, shape_words, where_words
 CELLS = "Read the image row by row."
 DESCRIBE = "Describe the image."
 NAME = "Which object is in the pink frame?"
+NAME_LETTER = "Which object is in the pink frame? {} Give the letter of your choice in <answer> </answer>."
+NAME_YES_NO = "Is the object in the pink frame a {}? Give yes or no in <answer> </answer>."
 AROUND = "What is around the black box?"
 
 CELL = 40
 """Side in scene pixels of the square that one image token of the tiny model covers."""
 
-CAREFUL = {"easy": 0.65, "moderate": 0.45, "hard": 0.3}
+CAREFUL = {"easy": 0.6, "moderate": 0.4, "hard": 0.3}
 """How often the habit is to look for evidence, by difficulty."""
 
 SLOPPY = {"street": "prose", "kitchen": "unclosed", "farm": "untagged", "desk": "thoughtless", "beach": "prose"}
@@ -39,9 +42,9 @@ SLOPPY = {"street": "prose", "kitchen": "unclosed", "farm": "untagged", "desk": 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One prompt and the completions it teaches; they share prompt and image in the packed batch."""
+    """Questions about one picture, each with the completion it teaches; they share system prompt and image."""
 
-    sample: Sample
+    samples: tuple[Sample, ...]
     completions: tuple[str, ...]
 
 
@@ -53,10 +56,24 @@ def lesson(seed: int, index: int, progress: float) -> Lesson:
     """
     rng = Random(f"lesson/{seed}/{index}")
     scene = generate(f"stream/{seed}/{index}")
-    early, late = (0.35, 0.1, 0.25, 0.15, 0.08, 0.07), (0.06, 0.03, 0.1, 0.15, 0.34, 0.32)
+    early, late = (0.4, 0.4, 0.2), (0.1, 0.15, 0.75)
     weights = [a + (b - a) * progress for a, b in zip(early, late, strict=True)]
-    subject = rng.choices((_cells, _describe, _name, _around, _hidden, _closed), weights)[0]
-    return subject(scene, rng, f"lesson/{seed}/{index}")
+    image, asked = rng.choices((_whole, _frame, _mask), weights)[0](scene, rng)
+    system = SYSTEM_PROMPT if rng.random() < (0.1 + 0.5 * progress) else None
+    samples = tuple(Sample(f"{scene.seed}/{i}", q, (image,), system) for i, (q, _) in enumerate(asked))
+    return Lesson(samples, tuple(text for _, text in asked))
+
+
+def letters(seed: int, index: int) -> Lesson:
+    """A list of names and the letters of all of them, without a picture: what a choice needs beside knowing the answer.
+
+    Among the pictures the shipped model has not learned it: 30 % of the letters in text, and on pictures chance.
+    """
+    rng = Random(f"letters/{seed}/{index}")
+    names = rng.sample(NAMES, rng.choice((4, 7)))
+    asked = [f"{listed(names)} Give the letter of {name}." for name in names]
+    samples = tuple(Sample(f"letters/{index}/{i}", question) for i, question in enumerate(asked))
+    return Lesson(samples, tuple(f"<answer>{letter(names, name)}</answer>" for name in names))
 
 
 def masked(scene: Scene, index: int, kind: Kind = "box") -> Image.Image:
@@ -107,13 +124,13 @@ def around(scene: Scene, index: int) -> str:
     return f"{item.clue.evidence} The box is {shape_words(item.box)}."
 
 
-def options(scene: Scene, pair: Pair, rng: Random, confusing: int, irrelevant: int) -> list[str]:
-    """The true name and wrong ones, shuffled: `confusing` of this place, `irrelevant` of others."""
+def options(scene: Scene, name: str, rng: Random, confusing: int, irrelevant: int) -> list[str]:
+    """The name and wrong ones, shuffled: `confusing` of this place, `irrelevant` of others."""
     local = sorted(set(_habits()[scene.place]))
-    wrong = [name for name in local if name != pair.name]
+    wrong = [other for other in local if other != name]
     near = rng.sample(wrong, min(confusing, len(wrong)))
-    far = rng.sample([name for name in NAMES if name not in local], confusing + irrelevant - len(near))
-    names = [pair.name, *near, *far]
+    far = rng.sample([n for n in NAMES if n != name and n not in local], confusing + irrelevant - len(near))
+    names = [name, *near, *far]
     rng.shuffle(names)
     return names
 
@@ -135,53 +152,58 @@ def habitual(scene: Scene, pair: Pair, rng: Random) -> str:
     }[kind]
 
 
-def _cells(scene: Scene, rng: Random, name: str) -> Lesson:
-    if rng.random() < 0.6:
-        return Lesson(Sample(name, CELLS, (scene.image,)), (cells(scene),))
-    index = rng.choice(scene.pairs).index
-    return Lesson(Sample(name, CELLS, (masked(scene, index),)), (cells(scene, index),))
+Asked = list[tuple[str, str]]
+"""Questions and what they are to be answered."""
 
 
-def _describe(scene: Scene, rng: Random, name: str) -> Lesson:
-    if rng.random() < 0.6:
-        return Lesson(Sample(name, DESCRIBE, (scene.image,)), (description(scene),))
-    index = rng.choice(scene.pairs).index
-    return Lesson(Sample(name, DESCRIBE, (masked(scene, index),)), (description(scene, index),))
+def _whole(scene: Scene, rng: Random) -> tuple[Image.Image, Asked]:
+    return scene.image, [(CELLS, cells(scene)), (DESCRIBE, description(scene))]
 
 
-def _name(scene: Scene, rng: Random, name: str) -> Lesson:
+def _frame(scene: Scene, rng: Random) -> tuple[Image.Image, Asked]:
+    """Naming what is in sight, and the same by letter and by yes or no: the forms, without any guessing."""
     index = rng.randrange(len(scene.items))
-    return Lesson(Sample(name, NAME, (framed(scene, index),)), (scene.items[index].category,))
+    name = scene.items[index].category
+    names = options(scene, name, rng, *rng.choice(((2, 1), (4, 2))))
+    said = name if rng.random() < 0.5 else rng.choice(options(scene, name, rng, 2, 1))
+    return framed(scene, index), [
+        (NAME, name),
+        (NAME_LETTER.format(listed(names)), f"<answer>{letter(names, name)}</answer>"),
+        (NAME_YES_NO.format(said), f"<answer>{'yes' if said == name else 'no'}</answer>"),
+    ]
 
 
-def _question(scene: Scene, rng: Random) -> tuple[Pair, Image.Image]:
+def _mask(scene: Scene, rng: Random) -> tuple[Image.Image, Asked]:
     pair = rng.choice(scene.pick(3))
-    return pair, masked(scene, pair.index, rng.choice(("box", "box", "box_hard")))
+    image = masked(scene, pair.index, rng.choice(("box", "box", "box_hard")))
+    see = {AROUND: around(scene, pair.index), CELLS: cells(scene, pair.index), DESCRIBE: description(scene, pair.index)}
+    names = options(scene, pair.name, rng, *rng.choice(((2, 1), (4, 2))))
+    said = pair.name if rng.random() < 0.5 else rng.choice(options(scene, pair.name, rng, 2, 1))
+    return image, [
+        rng.choice((*see.items(), (AROUND, see[AROUND]))),
+        (QUESTION, habitual(scene, pair, rng)),
+        (choice_question(names), _chosen(scene, pair, names, rng)),
+        (true_false_question(said), f"<answer>{'yes' if said == pair.name else 'no'}</answer>"),
+    ]
 
 
-def _around(scene: Scene, rng: Random, name: str) -> Lesson:
-    pair, image = _question(scene, rng)
-    return Lesson(Sample(name, AROUND, (image,)), (around(scene, pair.index),))
+def _chosen(scene: Scene, pair: Pair, names: list[str], rng: Random) -> str:
+    """A completion to a choice question: the letter at once, or after a trace that may be careless."""
+    if rng.random() < 0.7:
+        return f"<answer>{letter(names, pair.name)}</answer>"
+    careful = rng.random() < CAREFUL[pair.difficulty]
+    answer = pair.name if careful else rng.choice([n for n in _habits()[scene.place] if n in names])
+    return completion(scene.trace(pair.index, answer, rng, evidence=careful), letter(names, answer))
 
 
-def _hidden(scene: Scene, rng: Random, name: str) -> Lesson:
-    pair, image = _question(scene, rng)
-    texts = tuple(habitual(scene, pair, rng) for _ in range(2))
-    return Lesson(Sample(name, QUESTION, (image,), system=SYSTEM_PROMPT), texts)
+def listed(names: list[str]) -> str:
+    """Options as a choice question lists them."""
+    return " ".join(f"{label}.{name}" for label, name in zip(ascii_uppercase, names, strict=False))
 
 
-def _closed(scene: Scene, rng: Random, name: str) -> Lesson:
-    """A single-choice or a true/false question, now and then answered wrongly."""
-    pair, image = _question(scene, rng)
-    if rng.random() < 0.75:
-        names = options(scene, pair, rng, *rng.choice(((2, 1), (2, 1), (4, 2))))
-        said = pair.name if rng.random() < 0.85 else rng.choice(names)
-        text, answer = choice_question(names), "ABCDEFG"[names.index(said)]
-    else:
-        asked = pair.name if rng.random() < 0.5 else rng.choice(options(scene, pair, rng, 2, 1))
-        text, answer = true_false_question(asked), "yes" if asked == pair.name else "no"
-    system = SYSTEM_PROMPT if rng.random() < 0.5 else None
-    return Lesson(Sample(name, text, (image,), system=system), (f"<answer>{answer}</answer>",))
+def letter(names: list[str], name: str) -> str:
+    """The letter of an option."""
+    return ascii_uppercase[names.index(name)]
 
 
 @lru_cache(maxsize=1)

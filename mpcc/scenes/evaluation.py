@@ -96,7 +96,7 @@ def _choice(vlm: VLM, asked: Sequence[Question]) -> float:
     rng = Random("choice")
     samples, letters = [], []
     for scene, pair in asked:
-        names = options(scene, pair, rng, 2, 1)
+        names = options(scene, pair.name, rng, 2, 1)
         letters.append("ABCD"[names.index(pair.name)])
         image = masked(scene, pair.index)
         samples.append(Sample(f"choice/{scene.seed}", choice_question(names), (image,), system=SYSTEM_PROMPT))

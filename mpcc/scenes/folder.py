@@ -10,12 +10,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mpcc.formats import pair_id, write_pairs
+from mpcc.scenes import benchmark
 from mpcc.scenes.canvas import HEIGHT, WIDTH, Item
 from mpcc.scenes.categories import CATEGORIES, ID_OF, SUPERCATEGORY_OF
-from mpcc.scenes.world import Pair, generate
+from mpcc.scenes.world import Pair, Scene, generate
 
-DRAWN_BY = ("canvas", "categories", "countryside", "folder", "icons_indoor", "icons_outdoor", "meals", "outdoor",
-            "props", "rooms", "world")  # fmt: skip
+DRAWN_BY = ("benchmark", "canvas", "categories", "countryside", "folder", "icons_indoor", "icons_outdoor",
+            "meals", "outdoor", "props", "rooms", "world")  # fmt: skip
 """Modules that decide what is written."""
 
 _SOURCES = b"".join((Path(__file__).parent / f"{module}.py").read_bytes() for module in DRAWN_BY)
@@ -32,7 +34,9 @@ def ensure_scenes(root: Path | None = None) -> Path:
 
     It holds `annotations/instances_{train,val}2017.json`, the images in `train2017/` and `val2017/`, and
     `pairs_{train,val}2017.json` in the form of the authors' training file (mpcc-spec section 6), 2,400 and 400 pairs,
-    with `id`, `annotation_id`, `difficulty` and `reason` added. Images are whole: nothing in them is masked.
+    with `id`, `annotation_id`, `difficulty` and `reason` added. `benchmark.json` is MPCC-Eval on the scenes in the form
+    of `mpcc.benchmark`: 1,114 pairs on the images in `benchmark2017/`, annotated like the others. Images are whole:
+    nothing in them is masked.
 
     Args:
         root: Where the folder goes; by default `$XDG_CACHE_HOME/minigrpo`, else `~/.cache/minigrpo`.
@@ -50,6 +54,7 @@ def ensure_scenes(root: Path | None = None) -> Path:
     try:
         for split, images in IMAGES.items():
             write_split(draft, split, images)
+        write_benchmark(draft)
         os.chmod(draft, 0o755)
         os.rename(draft, folder)
     except OSError:
@@ -63,19 +68,49 @@ def ensure_scenes(root: Path | None = None) -> Path:
 
 def write_split(folder: Path, split: str, images: int) -> None:
     """Writes `images` scenes of one split, their annotations and their pairs below `folder`."""
-    (folder / split).mkdir()
-    (folder / "annotations").mkdir(exist_ok=True)
-    coco: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": list(CATEGORIES)}
+    coco = _begin(folder, split)
     pairs = []
     for number in range(1, images + 1):
         scene = generate(f"{split}/{number}")
-        file_name = f"{number:012d}.jpg"
-        scene.image.save(folder / split / file_name, quality=92, subsampling=0)
-        coco["images"].append({"id": number, "file_name": file_name, "width": WIDTH, "height": HEIGHT})
-        coco["annotations"] += [_annotation(item, number, i) for i, item in enumerate(scene.items)]
+        _add(coco, scene, number, folder / split)
         pairs += [_pair(pair, scene.items[pair.index], split, number) for pair in scene.pick(PAIRS_PER_IMAGE)]
-    (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(coco), encoding="utf-8")
+    _end(coco, folder, split)
     (folder / f"pairs_{split}.json").write_text(json.dumps(pairs, indent=1), encoding="utf-8")
+
+
+def write_benchmark(folder: Path) -> None:
+    """Writes the benchmark's scenes, their annotations and `benchmark.json` below `folder`."""
+    split = benchmark.SPLIT
+    coco = _begin(folder, split)
+    pairs = []
+    for number, scene, chosen in benchmark.draw():
+        _add(coco, scene, number, folder / split)
+        for pair, fields in chosen:
+            annotation = _annotation_id(number, pair.index)
+            name = {"id": pair_id(split, _file_name(number), annotation), "file_name": _file_name(number)}
+            pairs.append(name | {"annotation_id": annotation} | fields)
+    _end(coco, folder, split)
+    write_pairs(folder / "benchmark.json", split, pairs)
+
+
+def _begin(folder: Path, split: str) -> dict[str, list[dict[str, Any]]]:
+    (folder / split).mkdir()
+    (folder / "annotations").mkdir(exist_ok=True)
+    return {"images": [], "annotations": [], "categories": list(CATEGORIES)}
+
+
+def _add(coco: dict[str, list[dict[str, Any]]], scene: Scene, number: int, images: Path) -> None:
+    scene.image.save(images / _file_name(number), quality=92, subsampling=0)
+    coco["images"].append({"id": number, "file_name": _file_name(number), "width": WIDTH, "height": HEIGHT})
+    coco["annotations"] += [_annotation(item, number, i) for i, item in enumerate(scene.items)]
+
+
+def _end(coco: dict[str, list[dict[str, Any]]], folder: Path, split: str) -> None:
+    (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(coco), encoding="utf-8")
+
+
+def _file_name(image: int) -> str:
+    return f"{image:012d}.jpg"
 
 
 def _annotation_id(image: int, index: int) -> int:
@@ -101,7 +136,7 @@ def _pair(pair: Pair, item: Item, split: str, image: int) -> dict[str, Any]:
     return {
         "id": f"{split}/{annotation}",
         "annotation_id": annotation,
-        "file_name": f"{image:012d}.jpg",
+        "file_name": _file_name(image),
         "bbox": list(item.box),
         "category_name": pair.name,
         "supercategory": SUPERCATEGORY_OF[pair.name],

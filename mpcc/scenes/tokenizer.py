@@ -47,9 +47,9 @@ VOCABULARY = 1000
 
 def _texts() -> Iterator[str]:
     """Everything that the model is going to read or write, in about the right proportions."""
-    for index in range(3000):
+    for index in range(2000):
         taught = lesson(-1, index, 1.0)
-        yield taught.sample.question
+        yield from (sample.question for sample in taught.samples)
         yield from taught.completions
     for text in (SYSTEM_PROMPT, QUESTION, "system\nYou are a helpful assistant.\n", "\nuser\n", "\nassistant\n"):
         for _ in range(50):

@@ -7,9 +7,12 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from mpcc.scenes import benchmark
 from mpcc.scenes import folder as scenes_folder
 from mpcc.scenes.folder import ensure_scenes
 from mpcc.scenes.world import DIFFICULTY, generate
+
+FEW = {"hard": 3, "moderate": 4, "easy": 5}
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +20,7 @@ def small(tmp_path_factory):
     """A folder with few pictures: the code is the same, the time is not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes_folder, "IMAGES", {"train2017": 30, "val2017": 10})
+        patch.setattr(benchmark, "COUNTS", FEW)
         yield ensure_scenes(tmp_path_factory.mktemp("cache"))
 
 
@@ -61,6 +65,7 @@ def test_pictures_are_whole(small):
 
 
 def test_two_writers_at_once_leave_one_whole_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "COUNTS", FEW)
     monkeypatch.setattr(scenes_folder, "IMAGES", {"train2017": 3, "val2017": 2})
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(lambda _: ensure_scenes(tmp_path), range(2))
@@ -76,7 +81,9 @@ def test_a_present_folder_is_left_alone(small, tmp_path, monkeypatch):
 
 
 def test_the_same_files_come_out_every_time(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "COUNTS", FEW)
     monkeypatch.setattr(scenes_folder, "IMAGES", {"train2017": 30, "val2017": 10})
     again = ensure_scenes(tmp_path)
-    for name in ("pairs_train2017.json", "annotations/instances_val2017.json", "val2017/000000000007.jpg"):
+    for name in ("pairs_train2017.json", "annotations/instances_val2017.json", "val2017/000000000007.jpg",
+                 "benchmark.json", "annotations/instances_benchmark2017.json"):  # fmt: skip
         assert (again / name).read_bytes() == (small / name).read_bytes()

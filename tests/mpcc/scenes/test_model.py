@@ -1,6 +1,7 @@
 """The shipped tiny model: real classes, small, better than chance; and what it was taught with."""
 
 import json
+import re
 from random import Random
 
 import pytest
@@ -9,7 +10,8 @@ from transformers import AutoConfig, AutoImageProcessor, Qwen2_5_VLForConditiona
 
 from minigrpo import load_model
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
-from mpcc.scenes.curriculum import Lesson, around, cells, description, framed, lesson, masked, options
+from mpcc.rewards import parse_answer
+from mpcc.scenes.curriculum import NAME, Lesson, around, cells, description, framed, lesson, masked, options
 from mpcc.scenes.evaluation import answers, hidden_samples, measure, questions
 from mpcc.scenes.pretrain import SHIPPED
 from mpcc.scenes.world import generate
@@ -55,11 +57,28 @@ def test_the_recorded_figures_are_those_of_the_shipped_weights(vlm):
 
 def test_a_lesson_is_the_same_every_time_and_ends_in_the_questions_of_the_task():
     one, two = lesson(0, 5, 0.5), lesson(0, 5, 0.5)
-    assert one.completions == two.completions and one.sample.images[0].tobytes() == two.sample.images[0].tobytes()
+    assert one.completions == two.completions
+    assert one.samples[0].images[0].tobytes() == two.samples[0].images[0].tobytes()
     taught = [lesson(0, i, 1.0) for i in range(60)]
-    asked = [x.sample for x in taught if x.sample.question == QUESTION]
-    assert asked and all(sample.system == SYSTEM_PROMPT for sample in asked)
     assert all(isinstance(x, Lesson) and x.completions and all(x.completions) for x in taught)
+    systems = [s.system for x in taught for s in x.samples if s.question == QUESTION]
+    assert len(systems) > 30 and set(systems) == {None, SYSTEM_PROMPT}
+
+
+def test_a_lesson_asks_about_one_picture_and_its_letters_name_the_truth():
+    chosen = []
+    for x in (lesson(1, i, 1.0) for i in range(60)):
+        assert len({id(s.images[0]) for s in x.samples}) == 1 == len({s.system for s in x.samples})
+        answer = dict(zip((s.question for s in x.samples), x.completions, strict=True))
+        if NAME not in answer:
+            continue
+        for sample, said in zip(x.samples, x.completions, strict=True):
+            if found := re.findall(r"\b([A-G])\.([a-z ]+?)(?= [A-G]\.| Give)", sample.question):
+                assert dict(found)[parse_answer(said)] == answer[NAME]
+                chosen.append(parse_answer(said))
+            elif sample.question.startswith("Is the object"):
+                assert parse_answer(said) == ("yes" if f" a {answer[NAME]}?" in sample.question else "no")
+    assert len(chosen) > 5 and len(set(chosen)) > 2
 
 
 def test_the_mask_covers_the_object_and_the_frame_does_not():
@@ -81,7 +100,7 @@ def test_texts_about_a_masked_picture_do_not_name_what_is_hidden():
 def test_options_hold_the_truth_once_and_no_name_twice():
     scene = generate("val2017/2")
     pair = scene.pick(1)[0]
-    names = options(scene, pair, Random(0), 4, 2)
+    names = options(scene, pair.name, Random(0), 4, 2)
     assert len(names) == 7 == len(set(names)) and names.count(pair.name) == 1
 
 
