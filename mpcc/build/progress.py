@@ -1,0 +1,46 @@
+"""The progress line of a stage: rewritten in place on a terminal, a few plain lines where the output is kept."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+LINES = 10
+"""Lines that a whole stage prints where the output is no terminal."""
+
+
+class Progress:
+    """Counts answers, `done` of `total` being there already. Any thread may `tick`."""
+
+    def __init__(self, label: str, total: int, done: int) -> None:
+        self._label, self._total, self._done = label, total, done
+        self._asked, self._began, self._lock = 0, time.monotonic(), threading.Lock()
+        self._terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        if self._done:
+            self._say(f"{self._done} of {self._total} answers are there already")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._terminal and self._asked:
+            print(file=sys.stderr)
+
+    def tick(self) -> None:
+        """One more answer has arrived."""
+        with self._lock:
+            self._done, self._asked = self._done + 1, self._asked + 1
+            if self._terminal or self._done == self._total or self._done * LINES % self._total < LINES:
+                self._say(self._figures(), rewrite=self._terminal)
+
+    def _figures(self) -> str:
+        seconds = time.monotonic() - self._began
+        left = round(seconds / self._asked * (self._total - self._done))
+        minutes, second = divmod(left, 60)
+        return f"{self._done}/{self._total}  {self._asked / max(seconds, 1e-3):.1f}/s  {minutes}:{second:02d} left"
+
+    def _say(self, text: str, rewrite: bool = False) -> None:
+        end = "" if rewrite else "\n"
+        start = "\r\x1b[K" if rewrite else ""
+        print(f"{start}{self._label}: {text}", end=end, file=sys.stderr, flush=True)

@@ -1,0 +1,211 @@
+"""The seven stages, tied to a COCO folder, respondents and an output folder: what each needs, and when it is done."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mpcc.build import candidates, curate, difficulty, distractors, screen, split, traces
+from mpcc.build.answers import Ask, Decoding, interview
+from mpcc.build.cooccurrence import Cooccurrence
+from mpcc.build.respondents import Respondent, respondent
+from mpcc.build.store import STAGES, Outcome, PairRecord, digest, read_stage, stage_path, write_stage
+from mpcc.coco import Coco, Region
+from mpcc.masks import apply_mask
+from mpcc.prompts import QUESTION
+from mpcc.splits import halves_path, read_halves
+
+PAGE = "curate.html"
+_LISTED = 20
+
+
+class Build:
+    """One run of the pipeline. `options` are those of the command line (`mpcc.build.__main__`)."""
+
+    def __init__(self, options: Namespace) -> None:
+        self.options, self.folder = options, Path(options.out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, stage: str) -> None:
+        """Runs a stage, unless its file is there and was made with the same settings from the same input.
+
+        Raises:
+            FileNotFoundError, ValueError: unusable options or data; one line.
+            RespondentError: an endpoint failed; the answers so far are kept.
+        """
+        previous = STAGES[STAGES.index(stage) - 1] if stage != STAGES[0] else None
+        settings: dict[str, Any] = getattr(self, f"_{stage}_settings")()
+        pairs: list[PairRecord] = []
+        if previous:
+            before = read_stage(self.folder, previous)
+            if before.split != self.options.split:
+                path = stage_path(self.folder, previous)
+                raise ValueError(f"{path} is of {before.split}, not of {self.options.split}: name another --out")
+            pairs, settings["input"] = before.outcome.pairs, digest(stage_path(self.folder, previous))
+        path = stage_path(self.folder, stage)
+        if path.is_file():
+            found = read_stage(self.folder, stage)
+            if found.settings == settings and self._files_of(stage):
+                print(f"{stage}: already done, {len(found.outcome.pairs)} pairs in {path}")
+                return
+            print(f"{stage}: {_difference(found.settings, settings)}; made anew")
+        outcome: Outcome = getattr(self, f"_{stage}")(pairs)
+        write_stage(self.folder, stage, self.options.split, settings, outcome)
+        print("\n".join(_summary(stage, len(pairs) or None, outcome, path)))
+
+    def check_models(self) -> None:
+        """Raises ValueError or FileNotFoundError for models that cannot be asked, before their turn has come."""
+        _ = self.respondents, self.judge
+
+    @cached_property
+    def coco(self) -> Coco:
+        """The annotated images."""
+        return Coco(self.options.coco, self.options.split)
+
+    @cached_property
+    def respondents(self) -> list[Respondent]:
+        """Those of --respondent. Raises ValueError where there is none, or one twice."""
+        specs = self.options.respondent
+        if not specs:
+            raise ValueError("no model to ask: name one with --respondent local:FOLDER or api:MODEL@URL")
+        if repeated := [spec for spec, count in Counter(specs).items() if count > 1]:
+            raise ValueError(f"--respondent {repeated[0]} is named twice; its answers would count double")
+        return [self._respondent(spec) for spec in specs]
+
+    @cached_property
+    def judge(self) -> Respondent:
+        """That of --judge, else the first respondent."""
+        return self._respondent(self.options.judge) if self.options.judge else self.respondents[0]
+
+    def image_of(self, pair: PairRecord) -> Image.Image:
+        """The masked image of a pair."""
+        region = Region(box=tuple(pair["bbox"]))
+        return apply_mask(self.coco.open(self._images[pair["file_name"]]), region)
+
+    @cached_property
+    def _images(self) -> dict:
+        return {image.file_name: image for image in self.coco.images.values()}
+
+    def _respondent(self, spec: str) -> Respondent:
+        return respondent(spec, self.options.timeout, self.options.retries, self.options.parallel)
+
+    def _ask(self, stage: str, who: Respondent, samples: int = 1, temperature: float = 0.0) -> Ask:
+        decoding = Decoding(self.options.max_new_tokens, temperature, samples, self.options.seed)
+        return lambda prompts: interview(stage, who, prompts, decoding, self.image_of, self.folder / "answers")
+
+    def _judge_settings(self, question: str) -> dict[str, Any]:
+        return {"judge": self.judge.name, "question": question, "max_new_tokens": self.options.max_new_tokens}
+
+    def _files_of(self, stage: str) -> bool:
+        """Whether what a stage writes beside its own file is there."""
+        names = {"curate": [PAGE], "split": split.outputs(self.options.test_share, self.options.authors)}
+        return all((self.folder / name).is_file() for name in names.get(stage, []))
+
+    def _candidates_settings(self) -> dict[str, Any]:
+        annotations = Path(self.options.coco) / "annotations" / f"instances_{self.options.split}.json"
+        if not annotations.is_file():
+            raise FileNotFoundError(f"{annotations} is missing: --coco names a COCO folder, --split one of its splits")
+        return {"annotations": digest(annotations), "seed": self.options.seed, **vars(self._limits())}
+
+    def _limits(self) -> candidates.Limits:
+        o = self.options
+        return candidates.Limits(o.min_area, o.max_area, o.per_image, not o.no_truncated, not o.no_others)
+
+    def _candidates(self, _: list[PairRecord]) -> Outcome:
+        return candidates.candidates(self.coco, self._limits(), self.options.seed)
+
+    def _screen_settings(self) -> dict[str, Any]:
+        return self._judge_settings(screen.QUESTION) | {"threshold": self.options.threshold}
+
+    def _screen(self, pairs: list[PairRecord]) -> Outcome:
+        return screen.screen(pairs, self._ask("screen", self.judge), self.options.threshold)
+
+    def _difficulty_settings(self) -> dict[str, Any]:
+        return self._judge_settings(difficulty.QUESTION)
+
+    def _difficulty(self, pairs: list[PairRecord]) -> Outcome:
+        return difficulty.label(pairs, self._ask("difficulty", self.judge))
+
+    def _distractors_settings(self) -> dict[str, Any]:
+        o = self.options
+        return {
+            "respondents": [who.name for who in self.respondents], "question": QUESTION, "samples": o.samples,
+            "temperature": o.temperature, "max_new_tokens": o.max_new_tokens, "seed": o.seed,
+        }  # fmt: skip
+
+    def _distractors(self, pairs: list[PairRecord]) -> Outcome:
+        o, visible = self.options, {}
+        for pair in pairs:
+            here = self.coco.by_image[self._images[pair["file_name"]].id]
+            visible[pair["id"]] = {i.category for i in here if i.id != pair["annotation_id"]}
+        asks = [self._ask("distractors", who, o.samples, o.temperature) for who in self.respondents]
+        return distractors.distractors(pairs, asks, Cooccurrence(self.coco), visible, o.seed)
+
+    def _traces_settings(self) -> dict[str, Any]:
+        return self._judge_settings(traces.QUESTION)
+
+    def _traces(self, pairs: list[PairRecord]) -> Outcome:
+        return traces.traces(pairs, self._ask("traces", self.judge))
+
+    def _curate_settings(self) -> dict[str, Any]:
+        decisions = self.options.decisions
+        if decisions and not Path(decisions).is_file():
+            raise FileNotFoundError(f"--decisions {decisions}: there is no such file; save it from {PAGE}")
+        return {"decisions": digest(Path(decisions)) if decisions else None}
+
+    def _curate(self, pairs: list[PairRecord]) -> Outcome:
+        # read first: a broken file must not leave a new page behind
+        decided = curate.read_decisions(self.options.decisions, pairs) if self.options.decisions else {}
+        curate.write_page(pairs, self.image_of, self.folder / PAGE)
+        kept = curate.apply_decisions(pairs, decided)
+        if not decided:
+            print(f"curate: open {self.folder / PAGE}, save the decisions, and give them back with --decisions FILE")
+        staying = {pair["id"] for pair in kept}
+        changed = {id: "relabelled" for id, d in decided.items() if d["action"] == "relabel" and id in staying}
+        return Outcome(kept, {p["id"]: "dropped by hand" for p in pairs if p["id"] not in staying}, changed)
+
+    def _split_settings(self) -> dict[str, Any]:
+        o = self.options
+        if not 0 <= o.test_share <= 1:
+            raise ValueError(f"--test-share {o.test_share} must lie between 0 and 1")
+        read_halves(o.halves)
+        halves = digest(halves_path(o.halves))
+        return {"seed": o.seed, "test_share": o.test_share, "halves": halves, "authors": o.authors}
+
+    def _split(self, pairs: list[PairRecord]) -> Outcome:
+        o = self.options
+        outcome = split.split(pairs, o.test_share, read_halves(o.halves), o.seed)
+        names, source = split.outputs(o.test_share, o.authors), stage_path(self.folder, "curate")
+        split.write_outputs(self.folder, source, o.split, outcome.pairs, names, Path(o.coco) / o.split)
+        for part in ("train", "test"):
+            counts = Counter(pair["half"] for pair in outcome.pairs if pair["part"] == part)
+            print(f"split: {part} {counts.total()} pairs, {counts['id']} ID and {counts['ood']} OOD")
+        print(f"split: wrote {', '.join(names)} in {self.folder}")
+        return outcome
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The first setting that differs, in words."""
+    name = next((name for name in {**new, **old} if old.get(name) != new.get(name)), None)
+    if name is None:
+        return "a file that it writes is missing"
+    if name in ("input", "annotations", "question", "decisions", "halves"):
+        return f"{name} changed"
+    return f"{name} was {old.get(name)}, is {new.get(name)}"
+
+
+def _summary(stage: str, asked: int | None, outcome: Outcome, path: Path) -> list[str]:
+    total = asked if asked is not None else len(outcome.pairs) + len(outcome.dropped)
+    lines = [f"{stage}: kept {len(outcome.pairs)} of {total} in {path}"]
+    for reason, count in Counter(outcome.dropped.values()).most_common():
+        lines.append(f"  dropped {count}: {reason}")
+    for remark, count in Counter(outcome.notes.values()).most_common():
+        lines.append(f"  noted {count}: {remark}")
+    unlabelled = [id for id, remark in outcome.notes.items() if remark == difficulty.UNREADABLE]
+    more = ", …" if len(unlabelled) > _LISTED else ""
+    return lines + ([f"    {', '.join(unlabelled[:_LISTED])}{more}"] if unlabelled else [])

@@ -1,0 +1,211 @@
+"""`python -m mpcc.build` from annotations to a benchmark: what it writes, says, keeps and refuses."""
+
+import json
+import shutil
+
+import pytest
+
+from mpcc.benchmark import read_benchmark
+from mpcc.build.store import STAGES, stage_path
+from mpcc.coco import Coco
+from mpcc.formats import read_pairs
+from mpcc.pairs import file_pairs
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def test_all_stages_give_a_benchmark_and_training_pairs(build, endpoint, coco, out):
+    code, said, _ = build("all", "--respondent", endpoint.spec, "--authors")
+    assert code == 0
+    assert [p.name for p in sorted(out.glob("[0-9]-*.json"))] == [stage_path(out, s).name for s in STAGES]
+    benchmark = read_benchmark(out / "benchmark.json", coco / "val2017")
+    train = file_pairs(out / "train.json", Coco(coco, "val2017"))
+    assert len(benchmark.items) > 2 and len(train) > 2
+    assert not {item.file_name for item in benchmark.items} & {pair.image.file_name for pair in train}
+    # the scripted traces that say "as mentioned" are gone, the others are there
+    traces = [pair.trace for pair in train] + [item.trace for item in benchmark.items]
+    assert {trace for trace in traces if trace} == {"The things around it, beside it, suggest it."}
+    theirs = read_benchmark(out / "benchmark-authors.json").items
+    assert {(i.answer, i.confusing, i.irrelevant) for i in theirs} == {
+        (i.answer, i.confusing, i.irrelevant) for i in benchmark.items}  # fmt: skip
+    assert len(read_pairs(out / "train-authors.json")[1]) == len(train)
+    assert 'id="' in (out / "curate.html").read_text(encoding="utf-8")
+    assert f"split: test {len(benchmark.items)} pairs" in said
+
+
+def test_the_summary_counts_what_was_dropped_and_why(build, endpoint, out):
+    _, said, _ = build("all", "--respondent", endpoint.spec)
+    kept = {s: json.loads(stage_path(out, s).read_text(encoding="utf-8")) for s in STAGES}
+    assert f"candidates: kept {len(kept['candidates']['pairs'])} of 24 in " in said
+    dropped = len(kept["candidates"]["pairs"]) - len(kept["screen"]["pairs"])
+    assert dropped > 0 and f"  dropped {dropped}: rated below 3" in said
+    assert len(kept["screen"]["dropped"]) == dropped
+    without = sum("trace" not in pair for pair in kept["traces"]["pairs"])
+    assert without > 0 and f"  noted {without}: no trace: it reveals that the answer was told" in said
+
+
+def test_finished_stages_are_not_run_again(build, endpoint, out):
+    build("all", "--respondent", endpoint.spec)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    asked = len(endpoint.bodies)
+    code, said, _ = build("all", "--respondent", endpoint.spec)
+    assert code == 0 and said.count("already done") == len(STAGES)
+    assert len(endpoint.bodies) == asked
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
+def test_a_changed_setting_makes_its_stage_and_those_after_it_anew_without_asking_again(build, endpoint):
+    build("all", "--respondent", endpoint.spec, "--threshold", 2)
+    asked = len(endpoint.bodies)
+    _, said, _ = build("all", "--respondent", endpoint.spec, "--threshold", 5)
+    assert "candidates: already done" in said
+    assert "screen: threshold was 2, is 5; made anew" in said
+    assert "difficulty: input changed; made anew" in said
+    assert len(endpoint.bodies) == asked
+
+
+def test_a_changed_annotation_file_is_noticed(build, coco):
+    build("candidates")
+    path = coco / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["annotations"][0]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert "candidates: annotations changed; made anew" in build("candidates")[1]
+
+
+def test_a_lost_output_is_written_again(build, endpoint, out):
+    build("all", "--respondent", endpoint.spec)
+    content = (out / "train.json").read_bytes()
+    (out / "train.json").unlink()
+    assert "split: a file that it writes is missing; made anew" in build("split")[1]
+    assert (out / "train.json").read_bytes() == content
+
+
+def test_two_runs_elsewhere_give_the_same_files(build, endpoint, out, tmp_path):
+    build("all", "--respondent", endpoint.spec, "--parallel", 8)
+    build("all", "--respondent", endpoint.spec, "--parallel", 1, out=tmp_path / "again")
+    for path in out.glob("*.*"):
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_the_seed_changes_the_choice(build, tmp_path):
+    build("candidates", out=tmp_path / "0")
+    build("candidates", "--seed", 1, out=tmp_path / "1")
+    chosen = [(tmp_path / seed / "1-candidates.json").read_text(encoding="utf-8") for seed in "01"]
+    assert json.loads(chosen[0])["pairs"] != json.loads(chosen[1])["pairs"]
+
+
+def test_decisions_are_applied(build, endpoint, out, tmp_path):
+    build("all", "--respondent", endpoint.spec)
+    pairs = json.loads((out / "5-traces.json").read_text(encoding="utf-8"))["pairs"]
+    first, second = pairs[0]["id"], pairs[1]
+    level = "easy" if second["difficulty"] != "easy" else "hard"
+    decisions = {first: {"action": "drop"}, second["id"]: {"action": "relabel", "difficulty": level}}
+    file = tmp_path / "decisions.json"
+    file.write_text(json.dumps({"format": "mpcc-decisions", "version": 1, "decisions": decisions}), encoding="utf-8")
+    code, said, _ = build("curate", "--decisions", file)
+    assert code == 0 and "dropped 1: dropped by hand" in said and "noted 1: relabelled" in said
+    after = json.loads((out / "6-curate.json").read_text(encoding="utf-8"))["pairs"]
+    assert first not in [pair["id"] for pair in after]
+    assert next(pair for pair in after if pair["id"] == second["id"])["difficulty"] == level
+    assert "split: input changed; made anew" in build("split")[1]
+
+
+def test_broken_decisions_change_nothing(build, endpoint, out, tmp_path):
+    build("all", "--respondent", endpoint.spec)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    (tmp_path / "d.json").write_text('{"format": "mpcc-dec', encoding="utf-8")
+    code, _, complaint = build("curate", "--decisions", tmp_path / "d.json")
+    assert code == 1 and "d.json is not whole JSON" in complaint
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
+def test_missing_labels_are_kept_for_curation_and_refused_by_the_split(build, endpoint, out):
+    script = endpoint.script
+    endpoint.script = lambda question, image: "I cannot say." if "Which kind" in question else script(question, image)
+    code, said, complaint = build("all", "--respondent", endpoint.spec)
+    pairs = json.loads((out / "6-curate.json").read_text(encoding="utf-8"))["pairs"]
+    assert f"noted {len(pairs)}: kind unreadable, to be labelled in curation" in said
+    assert pairs[0]["id"] in said and pairs[0]["difficulty"] is None
+    assert code == 1 and "pairs of the benchmark lack difficulty: val2017/" in complaint
+    assert not (out / "benchmark.json").exists() and not (out / "train.json").exists()
+    assert build("split", "--test-share", 0)[0] == 0  # training needs no label
+
+
+def test_other_halves(build, endpoint, tmp_path):
+    build("all", "--respondent", endpoint.spec)
+    halves = tmp_path / "halves.json"
+    halves.write_text(json.dumps({"format": "mpcc-halves", "version": 1, "id": ["dog"], "ood": ["car"]}))
+    code, _, complaint = build("split", "--halves", halves)
+    assert code == 1 and "is in neither half of the categories" in complaint and "val2017/" in complaint
+    code, said, _ = build("split", "--halves", "scenes")
+    assert code == 0 and "split: halves changed; made anew" in said
+
+
+def test_no_output_of_another_split_is_left(build, endpoint, out):
+    build("all", "--respondent", endpoint.spec, "--authors")
+    assert build("split", "--test-share", 1)[0] == 0
+    assert sorted(path.name for path in out.glob("[a-z]*.json")) == ["benchmark.json"]
+    everything = len(json.loads((out / "6-curate.json").read_text(encoding="utf-8"))["pairs"])
+    assert len(read_benchmark(out / "benchmark.json").items) == everything
+    assert build("split", "--test-share", 0)[0] == 0
+    assert sorted(path.name for path in out.glob("[a-z]*.json")) == ["train-id.json", "train.json"]
+
+
+ERRORS = {
+    ("screen",): "no model to ask: name one with --respondent",
+    ("screen", "--respondent", "local:nowhere"): "local:nowhere: there is no such folder",
+    ("screen", "--respondent", "gpt"): "respondent 'gpt' is neither local:FOLDER nor api:MODEL@http://HOST:PORT/v1",
+    ("screen", "--respondent", "api:m@ftp://x"): "neither local:FOLDER nor api:",
+    ("all", "--respondent", "api:m@http://x", "--respondent", "api:m@http://x"): "named twice",
+    ("all", "--respondent", "api:m@http://x", "--judge", "local:nowhere"): "local:nowhere: there is no such folder",
+    ("candidates", "--split", "none"): "instances_none.json is missing",
+    ("candidates", "--min-area", "0.9"): "0 <= min_area < max_area <= 1",
+    ("candidates", "--per-image", "-1"): "per_image = -1 must be 0 (all) or more",
+    ("split",): "6-curate.json is missing: run the stage 'curate' first",
+    ("split", "--test-share", "2"): "--test-share 2.0 must lie between 0 and 1",
+    ("split", "--halves", "nowhere.json"): "nowhere.json is missing: name coco, scenes or a halves file",
+    ("curate", "--decisions", "nowhere.json"): "--decisions nowhere.json: there is no such file",
+}
+
+
+@pytest.mark.parametrize(("words", "message"), ERRORS.items())
+def test_bad_options_end_in_one_line(build, out, words, message):
+    code, _, complaint = build(*words)
+    assert code == 1
+    assert complaint.startswith("mpcc.build: error: ") and complaint.count("\n") == 1
+    assert message in complaint
+    assert not any(out.glob("*.json"))
+
+
+def test_several_equal_samples_are_refused(build, endpoint):
+    build("candidates")
+    for stage in ("screen", "difficulty"):
+        assert build(stage, "--respondent", endpoint.spec)[0] == 0
+    code, _, complaint = build("distractors", "--respondent", endpoint.spec, "--samples", 3)
+    assert code == 1 and "3 samples at temperature 0 are all the same" in complaint
+
+
+def test_another_split_or_a_foreign_file_is_refused(build, coco, out):
+    build("candidates")
+    shutil.copy(coco / "annotations" / "instances_val2017.json", coco / "annotations" / "instances_other.json")
+    code, _, complaint = build("screen", "--split", "other", "--respondent", "api:m@http://x")
+    assert code == 1 and "1-candidates.json is of val2017, not of other" in complaint
+    shutil.copy(out / "1-candidates.json", out / "2-screen.json")
+    code, _, complaint = build("difficulty", "--respondent", "api:m@http://x")
+    assert code == 1 and "2-screen.json is not a file of the stage 'screen'" in complaint
+    (out / "1-candidates.json").write_text('{"format": "mpcc-pairs", "ver', encoding="utf-8")
+    code, _, complaint = build("screen", "--respondent", "api:m@http://x")
+    assert code == 1 and "1-candidates.json is not whole JSON" in complaint
+
+
+def test_a_broken_image_stops_the_stage_with_its_name(build, endpoint, coco, out):
+    build("candidates")
+    (coco / "val2017" / "3.png").write_bytes(b"no image")
+    code, _, complaint = build("screen", "--respondent", endpoint.spec)
+    assert code == 1 and "cannot read" in complaint and "3.png" in complaint
+    assert not (out / "2-screen.json").exists()
+    assert any((out / "answers").iterdir())

@@ -1,0 +1,34 @@
+"""The progress line: rewritten in place on a terminal, a few lines elsewhere."""
+
+import sys
+
+import pytest
+
+from mpcc.build.progress import LINES, Progress
+
+
+@pytest.mark.parametrize(("total", "done"), [(95, 0), (1000, 400), (3, 0), (10, 9)])
+def test_a_few_lines_where_the_output_is_kept(capsys, total, done):
+    with Progress("screen m", total, done) as progress:
+        for _ in range(total - done):
+            progress.tick()
+    lines = capsys.readouterr().err.splitlines()
+    assert (f"screen m: {done} of {total} answers are there already" in lines) == bool(done)
+    assert 1 <= len(lines) <= LINES + 1
+    assert lines[-1].startswith(f"screen m: {total}/{total} ") and lines[-1].endswith("0:00 left")
+
+
+def test_a_terminal_shows_every_answer_in_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with Progress("screen m", 30, 0) as progress:
+        for _ in range(30):
+            progress.tick()
+    shown = capsys.readouterr().err
+    assert shown.count("\r\x1b[K") == 30 and shown.count("\n") == 1 and shown.endswith("\n")
+    assert "screen m: 17/30 " in shown
+
+
+def test_nothing_is_said_where_nothing_is_asked(capsys):
+    with Progress("screen m", 0, 0):
+        pass
+    assert capsys.readouterr().err == ""
