@@ -1,4 +1,4 @@
-"""Pairs: an image and the object to hide in it, from the instances of a COCO folder or from the authors' file."""
+"""Pairs: an image and the object to hide in it, from the instances of a COCO folder or from a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpcc.coco import Box, Coco, ImageEntry, Instance, Region, check_box, check_inside, read_json
+from mpcc.formats import is_ours, our_pairs, pair_id, text_field
 from mpcc.rewards import TAGS
 
 
@@ -46,56 +47,56 @@ def instance_pairs(coco: Coco, min_area: float, max_area: float) -> list[Pair]:
 
 
 def file_pairs(path: Path, coco: Coco) -> list[Pair]:
-    """Pairs of a file in the authors' training format (mpcc-spec, section 6), taken as they are.
+    """Pairs of a file in our format (`mpcc.benchmark` describes it) or the authors' for training, taken as they are.
 
-    A list of objects with `file_name`, `bbox` [x, y, w, h] in pixels, `category_name`, and optionally `supercategory`,
-    `cot_data` (the trace, without tags), `annotation_id`, `difficulty`. Without an `annotation_id` the target's outline
-    is that of the annotation which `Coco.find` finds, if any.
+    The latter is a list of objects with `file_name`, `bbox` [x, y, w, h] in pixels, `category_name`, and optionally
+    `supercategory`, `cot_data` (the trace, without tags), `annotation_id`, `difficulty` (mpcc-spec, section 6). Ours
+    calls the trace `trace` and gives every pair an `id`. Without an `annotation_id` the target's outline is that of the
+    annotation which `Coco.find` finds, if any.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: broken JSON, or an unusable record: names the file, the record's place and the field.
+        ValueError: broken JSON, or an unusable record: names the file, the record's place or id, and the field.
     """
-    records = read_json(path, "a pairs file is a JSON list of file_name, bbox, category_name, …")
-    if not isinstance(records, list):
-        raise ValueError(f"{path} is not a pairs file: its top level must be a list")
+    content = read_json(path, "a pairs file is a JSON list of file_name, bbox, category_name, …")
     images = {image.file_name: image for image in coco.images.values()}
+    if is_ours(content):
+        _, located = our_pairs(content, path)
+        return [
+            replace(_file_pair(found.pair, found.where, coco, images, "trace"), id=found.pair["id"])
+            for found in located
+        ]
+    if not isinstance(content, list):
+        raise ValueError(f"{path} is not a pairs file: its top level must be a list, or an object with a format")
     pairs: list[Pair] = []
     seen: dict[str, int] = defaultdict(int)
-    for place, record in enumerate(records):
-        pair = _file_pair(record, f"{path}[{place}]", coco, images)
+    for place, record in enumerate(content):
+        pair = _file_pair(record, f"{path}[{place}]", coco, images, "cot_data")
         seen[pair.id] += 1
         pairs.append(pair if seen[pair.id] == 1 else replace(pair, id=f"{pair.id}~{seen[pair.id]}"))
     return pairs
 
 
-def _file_pair(record: object, where: str, coco: Coco, images: dict[str, ImageEntry]) -> Pair:
+def _file_pair(record: object, where: str, coco: Coco, images: dict[str, ImageEntry], trace_field: str) -> Pair:
     if not isinstance(record, dict):
         raise ValueError(f"{where} is not an object with file_name, bbox and category_name")
-    name, answer = _text(record, "file_name", where), _text(record, "category_name", where)
+    name, answer = text_field(record, "file_name", where), text_field(record, "category_name", where)
     if not name or not answer:
         raise ValueError(f"{where} lacks {'category_name' if name else 'file_name'}")
     if name not in images:
         raise ValueError(f"{where}: {coco.path} lists no image {name!r}")
     image, box = images[name], check_box(record.get("bbox"), where)
     check_inside(box, image, where)
-    trace = _text(record, "cot_data", where)
+    trace = text_field(record, trace_field, where)
     if trace and any(tag in trace for tag in TAGS):
-        raise ValueError(f"{where}: cot_data holds a tag; keep the reasoning alone, the tags are added")
+        raise ValueError(f"{where}: {trace_field} holds a tag; keep the reasoning alone, the tags are added")
     found = _annotation(record, where, coco, image, box, answer)
     target = replace(found, box=box) if found else Region(box=box)
     return Pair(
         id=_pair_id(coco, image, target), image=image, target=target, annotation=found.id if found else None,
-        answer=answer, supercategory=_text(record, "supercategory", where) or (found.supercategory if found else ""),
-        difficulty=_text(record, "difficulty", where), trace=trace,
+        answer=answer, difficulty=text_field(record, "difficulty", where), trace=trace,
+        supercategory=text_field(record, "supercategory", where) or (found.supercategory if found else ""),
     )  # fmt: skip
-
-
-def _text(record: dict, field: str, where: str) -> str | None:
-    value = record.get(field)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{where}: {field} = {value!r} is not a text")
-    return value if value and value.strip() else None
 
 
 def _annotation(record: dict, where: str, coco: Coco, image: ImageEntry, box: Box, answer: str) -> Instance | None:
@@ -108,5 +109,4 @@ def _annotation(record: dict, where: str, coco: Coco, image: ImageEntry, box: Bo
 
 
 def _pair_id(coco: Coco, image: ImageEntry, target: Region) -> str:
-    mark = target.id if isinstance(target, Instance) else ",".join(f"{value:g}" for value in target.box)
-    return f"{coco.split}/{image.file_name}#{mark}"
+    return pair_id(coco.split, image.file_name, target.id if isinstance(target, Instance) else target.box)

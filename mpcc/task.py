@@ -8,10 +8,11 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from minigrpo.task import Answer, Sample, Task
 from mpcc import prompts
@@ -19,6 +20,9 @@ from mpcc.coco import Coco
 from mpcc.masks import Fill, Kind, apply_mask, check_choice, hidden_region, others_visible
 from mpcc.pairs import Pair, file_pairs, instance_pairs
 from mpcc.rewards import REWARD_WEIGHTS, Similarity, Variant, reward_terms
+from mpcc.splits import read_halves
+
+Half = Literal["all", "id", "ood"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class Config:
     """Similarity under eq3: 1 - Levenshtein distance over the longer length, or the indel ratio."""
     system_prompt: bool = True
     """Send the system prompt of the paper's Table 1."""
+    half: Half = "all"
+    """Train on all pairs, or on those of one half of the categories (id, ood); the evaluation stays whole."""
+    halves: str = "scenes"
+    """Where the halves stand: scenes, coco, or a file of `python -m mpcc.splits`."""
+    traces: float = 1.0
+    """Share of the annotated training pairs that keep their trace; the others get standard GRPO, and no imitation."""
     min_area: float = 0.01
     """Smallest box, as a share of its image; concerns pairs made from all instances, not those of a pairs file."""
     max_area: float = 0.5
@@ -147,7 +157,9 @@ class MaskedPrediction(Task):
 
     @cached_property
     def _train(self) -> MaskedSamples:
-        return self._load(self.config.train_split, self.config.pairs)
+        samples, config = self._load(self.config.train_split, self.config.pairs), self.config
+        pairs = samples.pairs if config.half == "all" else _of_half(samples.pairs, config.half, config.halves)
+        return MaskedSamples(samples.coco, _keep_traces(pairs, config.traces), config)
 
     @cached_property
     def _held_out(self) -> MaskedSamples:
@@ -180,13 +192,35 @@ class MaskedPrediction(Task):
         return ensure_scenes()
 
 
+def _of_half(pairs: Sequence[Pair], half: str, halves: str) -> list[Pair]:
+    """The pairs whose category belongs to that half (A19). Raises ValueError where a category belongs to none."""
+    half_of = read_halves(halves)
+    for pair in pairs:
+        if pair.answer not in half_of:
+            raise ValueError(f"{pair.id}: category {pair.answer!r} is in neither half of {halves!r}: set halves")
+    if not (kept := [pair for pair in pairs if half_of[pair.answer] == half]):
+        raise ValueError(f"no training pair is of the half {half!r} of {halves!r}")
+    return kept
+
+
+def _keep_traces(pairs: Sequence[Pair], share: float) -> list[Pair]:
+    """The pairs with a share of their traces: the same ones in every run, a smaller share part of a larger one."""
+    annotated = [i for i, pair in enumerate(pairs) if pair.trace]
+    random.Random("traces").shuffle(annotated)
+    kept = set(annotated[: round(share * len(annotated))])
+    return [pair if i in kept or not pair.trace else replace(pair, trace=None) for i, pair in enumerate(pairs)]
+
+
 def _check(config: Config) -> None:
     check_choice("mask", config.mask, Kind)
     check_choice("fill", config.fill, Fill)
     check_choice("reward", config.reward, Variant)
     check_choice("levenshtein", config.levenshtein, Similarity)
+    check_choice("half", config.half, Half)
     if config.held_out < 0:
         raise ValueError(f"held_out = {config.held_out} must be 0 or more pairs")
+    if not 0 <= config.traces <= 1:
+        raise ValueError(f"traces = {config.traces} must be a share between 0 and 1")
     if not 0 <= config.min_area < config.max_area <= 1:
         limits = f"min_area = {config.min_area} and max_area = {config.max_area}"
         raise ValueError(f"{limits} must be shares of the image with 0 <= min_area < max_area <= 1")

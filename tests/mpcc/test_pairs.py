@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from small_coco import pair, pairs_file, task
 
@@ -56,6 +58,42 @@ def test_unusable_records_name_file_place_and_field(folder, tmp_path, record, ma
     with pytest.raises(ValueError, match=r"p\.json" + match) as caught:
         task(folder, pairs=path).samples()
     assert "\n" not in str(caught.value)
+
+
+def own_file(path, *pairs, **head):
+    path.write_text(json.dumps({"format": "mpcc-pairs", "version": 1, "split": "train2017", "pairs": pairs} | head))
+    return str(path)
+
+
+def test_our_pairs_file_is_read_too(folder, tmp_path):
+    path = own_file(
+        tmp_path / "p.json",
+        pair(id="one", annotation_id=11, trace="A leash lies there.", difficulty="hard", confusing=["cat"]),
+        pair(id="two", bbox=[71, 50, 20, 20], trace=None, rating=4),
+    )
+    first, second = task(folder, pairs=path).samples()
+    assert (first.id, second.id, second.prior) == ("one", "two", None)
+    assert first.prior == "<think> A leash lies there. </think><answer>dog</answer>"
+    assert first.data["difficulty"] == "hard" and second.data["box"] == (71.0, 50.0, 20.0, 20.0)
+
+
+@pytest.mark.parametrize(("pairs", "match"), [
+    ([pair()], r"pairs\[0\] lacks id"),
+    ([pair(id="one"), pair(id="one")], r"pairs\[1\]: id 'one' is that of pairs\[0\] too"),
+    ([pair(id="one", file_name="9.png")], r"pair one: .* lists no image '9\.png'"),
+    ([pair(id="one", trace="<answer>dog</answer>")], "pair one: trace holds a tag"),
+    ([pair(id="one", bbox=[90, 10, 40, 4])], r"pair one: bbox .* lies outside its image 1\.png"),
+    ([pair(id="one", annotation_id=14)], r"pair one: image 1\.png has no annotation 14"),
+])  # fmt: skip
+def test_unusable_pairs_of_ours_are_named_by_id(folder, tmp_path, pairs, match):
+    with pytest.raises(ValueError, match=rf"p\.json: {match}") as caught:
+        task(folder, pairs=own_file(tmp_path / "p.json", *pairs)).samples()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_version_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"p\.json is of format 'mpcc-pairs', version 2; this program reads"):
+        task(folder, pairs=own_file(tmp_path / "p.json", version=2)).samples()
 
 
 def test_pairs_files_that_are_none(folder, tmp_path):

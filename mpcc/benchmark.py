@@ -1,0 +1,190 @@
+"""MPCC-Eval: masked pairs with their difficulty and their wrong answers (E1-E4), read and checked.
+
+Our file is one JSON object:
+
+- `format`: "mpcc-pairs"; `version`: 1
+- `split`: name of the COCO split that the images are from, "val2017" say
+- `pairs`: a list of objects. All have
+  - `id`: a text of its own, "val2017/000000000042.jpg#1234"
+  - `file_name`: the image, in the split's folder
+  - `bbox`: [x, y, w, h] of the hidden object in pixels, (x, y) its top-left corner
+  - `category_name`: what is hidden, the true answer
+
+  Those of a benchmark have also
+  - `difficulty`: "easy", "moderate" or "hard" (E2)
+  - `confusing`: 4 plausible wrong names (E4). Cho.E takes the first two, "All" of true/false the last two
+  - `irrelevant`: 2 or more names that have nothing to do with the scene; where there are more, 2 are drawn
+
+  and any may have
+  - `supercategory`: COCO's group of the category
+  - `annotation_id`: the hidden object in the split's annotation file
+  - `others_visible`: whether another instance of the category stays in sight (A13)
+  - `rating`, `rating_text`: how strongly the object follows from its context, 1 to 5, and why (M3)
+  - `reason`: one of the seven kinds of reasoning of E2
+  - `filled`: those of `confusing` that no respondent gave, filled in from the data's statistics
+  - `trace`: reasoning that finds the answer, without tags (M6)
+
+For training the first four are enough (`mpcc.pairs`). The authors' evaluation file is read as it is, with their lists
+hard/middle/easy (middle is our moderate); `mpcc.formats` converts. After MPCC, arXiv 2510.21807.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mpcc.coco import Box, ImageEntry, check_box, check_inside, read_json
+from mpcc.formats import CHOOSE, JUDGE, POOL, Located, read_pairs, text_field, text_list
+from mpcc.rewards import normalise
+
+DIFFICULTIES = ("hard", "moderate", "easy")
+"""The subsets, in the order of the paper's tables."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One masked pair of a benchmark: `box` [x, y, w, h] in pixels, 4 `confusing` names, 2 or more `irrelevant`."""
+
+    id: str
+    file_name: str
+    box: Box
+    answer: str
+    difficulty: str
+    confusing: tuple[str, ...]
+    irrelevant: tuple[str, ...]
+    supercategory: str = ""
+    reason: str | None = None
+    trace: str | None = None
+
+    def to_pair(self) -> dict[str, Any]:
+        """The item as an object of our pairs file."""
+        pair = {
+            "id": self.id, "file_name": self.file_name, "bbox": list(self.box), "category_name": self.answer,
+            "supercategory": self.supercategory, "difficulty": self.difficulty, "reason": self.reason,
+            "confusing": list(self.confusing), "irrelevant": list(self.irrelevant), "trace": self.trace,
+        }  # fmt: skip
+        return {field: value for field, value in pair.items() if value not in (None, "")}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The items of a file, in its order; `split` names the folder of their images, `source` is the file's path."""
+
+    items: tuple[Item, ...]
+    split: str
+    source: str
+
+
+def read_benchmark(
+    path: str | Path, images: str | Path | None = None, categories: Collection[str] | None = None
+) -> Benchmark:
+    """A benchmark in our format or the authors' evaluation format, every item checked.
+
+    Args:
+        images: The folder that holds the images; given, each must be there, be an image, and contain its item's box.
+        categories: The names that a hidden object may have, say `category_names` of the split's annotations.
+
+    Raises:
+        FileNotFoundError: the file or an image is missing.
+        ValueError: broken JSON, an unknown format, no item, or an unusable one. One line: file, item, field.
+    """
+    split, located = read_pairs(path)
+    if not located:
+        raise ValueError(f"{path} holds no pairs")
+    items = tuple(_item(found, categories) for found in located)
+    if images is not None:
+        sizes: dict[str, tuple[int, int]] = {}
+        for found, item in zip(located, items, strict=True):
+            if item.file_name not in sizes:
+                sizes[item.file_name] = _size(Path(images) / item.file_name, found.where)
+            check_inside(item.box, ImageEntry(0, item.file_name, *sizes[item.file_name]), found.where)
+    return Benchmark(items, split, str(path))
+
+
+def category_names(annotations: str | Path) -> frozenset[str]:
+    """The category names of a COCO annotation file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: broken JSON, or no categories in it.
+    """
+    content = read_json(Path(annotations), "name a COCO annotation file such as instances_val2017.json")
+    listed = content.get("categories") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(c, dict) and isinstance(c.get("name"), str) for c in listed):
+        raise ValueError(f"{annotations} is not a COCO annotation file: it has no list of named categories")
+    return frozenset(category["name"] for category in listed)
+
+
+def open_image(item: Item, images: str | Path) -> Image.Image:
+    """The item's whole image in RGB, from the folder `images`.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        ValueError: it cannot be read (the reason is chained).
+    """
+    return _opened(Path(images) / item.file_name, f"pair {item.id}", decode=True)
+
+
+def _item(found: Located, categories: Collection[str] | None) -> Item:
+    where, pair = found.where, found.pair
+    texts = {
+        field: text_field(pair, field, where)
+        for field in ("id", "file_name", "category_name", "difficulty", "supercategory", "reason", "trace")
+    }
+    for field in ("file_name", "category_name"):
+        if texts[field] is None:
+            raise ValueError(f"{where} lacks {field}")
+    answer, level = texts["category_name"], texts["difficulty"]
+    if categories is not None and answer not in categories:
+        raise ValueError(f"{where}: category_name {answer!r} is no category of the annotations")
+    if level not in DIFFICULTIES:
+        raise ValueError(f"{where}: difficulty {level!r} is unknown; it must be one of {', '.join(DIFFICULTIES)}")
+    confusing, irrelevant = text_list(pair, "confusing", where), text_list(pair, "irrelevant", where)
+    if len(confusing) != 4:
+        raise ValueError(f"{where}: confusing holds {len(confusing)} names, not 4: {confusing}")
+    if len(irrelevant) < 2:
+        field = POOL if found.authors else "irrelevant"
+        raise ValueError(f"{where}: {field} holds {len(irrelevant)} names; 2 or more are needed")
+    _check_options(answer, confusing, irrelevant, found)
+    box = check_box(pair.get("bbox"), where)
+    if box[2] == 0 or box[3] == 0:
+        raise ValueError(f"{where}: bbox {list(box)} is empty; it must hold the hidden object")
+    return Item(
+        id=texts["id"], file_name=texts["file_name"], box=box, answer=answer, difficulty=level,
+        confusing=tuple(confusing), irrelevant=tuple(irrelevant), supercategory=texts["supercategory"] or "",
+        reason=texts["reason"], trace=texts["trace"],
+    )  # fmt: skip
+
+
+def _check_options(answer: str, confusing: list[str], irrelevant: list[str], found: Located) -> None:
+    """Raises ValueError where two options are the same once normalised: one of them would be wrong and right."""
+    halves, pool = ((CHOOSE, JUDGE), POOL) if found.authors else (("confusing", "confusing"), "irrelevant")
+    fields = ["category_name", halves[0], halves[0], halves[1], halves[1], *[pool] * len(irrelevant)]
+    seen: dict[str, str] = {}
+    for name, field in zip([answer, *confusing, *irrelevant], fields, strict=True):
+        key = normalise(name)
+        if not key:
+            raise ValueError(f"{found.where}: {field} {name!r} is no name")
+        if seen.get(key) == "category_name":
+            raise ValueError(f"{found.where}: {field} holds {name!r}, which is the true answer")
+        if key in seen:
+            raise ValueError(f"{found.where}: {field} holds {name!r}, which stands in {seen[key]} already")
+        seen[key] = field
+
+
+def _size(path: Path, where: str) -> tuple[int, int]:
+    return _opened(path, where, decode=False).size
+
+
+def _opened(path: Path, where: str, decode: bool) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB") if decode else image
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{where}: file_name: {path} is missing") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{where}: file_name: cannot read {path} as an image: {error}") from error

@@ -1,0 +1,219 @@
+"""BLINK beside MPCC-Eval: four of its subtasks, read from a local folder and scored as the benchmark does (E14).
+
+The folder holds one folder per subtask with `val.jsonl`, a line per item in the field names of the hub's data set:
+`idx`, `sub_task`, `question`, `choices` (texts), `answer` ("(B)"), `prompt` (the question with its lettered choices),
+and `image_1` to `image_4`, paths relative to the subtask's folder, null where there is none.
+
+BLINK (arXiv 2404.12390) scores the share of items whose letter is the answer's. Its scripts let a language model guess
+the letter that a longer text means; here `mpcc.parsing` reads it, and what it cannot read is wrong.
+`mpcc.blink_table` prints the figures.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from PIL import Image
+
+from minigrpo.task import Sample
+from mpcc.parsing import parse_choice
+from mpcc.prompts import SYSTEM_PROMPT
+from mpcc.statistics import rate
+
+SUBTASKS = {"Semantic_Correspondence": 139, "Relative_Depth": 124, "Object_Localization": 122, "Spatial_Relation": 143}
+"""Subtask → items of its validation split, in the order of the paper's Table 5."""
+
+_IMAGES = ("image_1", "image_2", "image_3", "image_4")
+_TEXTS = ("idx", "sub_task", "question", "answer", "prompt")
+_GAP = 10
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question; `truth` is its letter, `images` are one or two paths in the order in which the model sees them."""
+
+    id: str
+    subtask: str
+    prompt: str
+    choices: tuple[str, ...]
+    truth: str
+    images: tuple[Path, ...]
+
+
+def read_blink(folder: str | Path) -> list[Item]:
+    """The items of those of the four subtasks that the folder holds, in the order of `SUBTASKS`.
+
+    Raises:
+        FileNotFoundError: the folder holds none of them, or an image is missing.
+        ValueError: broken JSON, or an unusable item. One line: file, line, field.
+    """
+    folder = Path(folder)
+    files = [(name, folder / name / "val.jsonl") for name in SUBTASKS]
+    if not any(path.is_file() for _, path in files):
+        raise FileNotFoundError(f"{folder} holds no NAME/val.jsonl with NAME one of BLINK's {', '.join(SUBTASKS)}")
+    return [item for subtask, path in files if path.is_file() for item in _read(path, subtask)]
+
+
+class Samples(Sequence[Sample]):
+    """The samples of some items. Indexing opens the images; nothing is kept.
+
+    Args:
+        system: Whether the system prompt of the paper's Table 1 is sent.
+
+    Raises:
+        ValueError: when indexed, an image that cannot be read (the reason is chained).
+    """
+
+    def __init__(self, items: Sequence[Item], system: bool) -> None:
+        self.items, self.system = items, system
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Samples(self.items[index], self.system)
+        item = self.items[index]
+        images = tuple(_open(path, item.id) for path in item.images)
+        return Sample(item.id, item.prompt, images, system=SYSTEM_PROMPT if self.system else None)
+
+
+def score(
+    answer: Callable[[Sequence[Sample]], list[str]], folder: str | Path, system: bool
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Asks every item of the folder and scores the answers.
+
+    Args:
+        answer: One completion per sample, in their order.
+        folder: What `read_blink` reads.
+        system: Whether the system prompt is sent.
+
+    Returns:
+        The records, as `mpcc.questions.record` makes them, of kind "blink" and with `subtask` and `images` (paths
+        relative to `folder`); and their `figures`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_blink`; also if `answer` gives another number of completions.
+    """
+    items = read_blink(folder)
+    completions = answer(Samples(items, system))
+    if len(completions) != len(items):
+        raise ValueError(f"{len(completions)} completions for the {len(items)} BLINK items of {folder}")
+    records = [_record(item, text, system, Path(folder)) for item, text in zip(items, completions, strict=True)]
+    return records, figures(records)
+
+
+def figures(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Accuracies in percent, unrounded.
+
+    Returns:
+        Subtask → `n` items, `percent` right, its 95 % Wilson interval `low` to `high`, `unparsed`, the percentage of
+        answers without a readable letter, and `chance`, what guessing gets; a subtask without records is left out.
+        `mean`: the unweighted mean of the four, as BLINK averages its subtasks; None where one is missing.
+    """
+    found: dict[str, Any] = {}
+    groups: dict[str, list[Mapping[str, Any]]] = {name: [] for name in SUBTASKS}
+    for record in records:
+        groups[record["subtask"]].append(record)
+    for name, group in groups.items():
+        if group:
+            found[name] = rate([record["right"] for record in group])
+            found[name]["unparsed"] = 100 * fmean(record["parsed"] is None for record in group)
+            found[name]["chance"] = 100 * fmean(1 / len(record["options"]) for record in group)
+    return found | {"mean": mean([found[name]["percent"] for name in SUBTASKS if name in found])}
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The unweighted mean of the four subtasks' accuracies; None for fewer."""
+    return sum(values) / len(values) if len(values) == len(SUBTASKS) else None
+
+
+def pictures(folder: str | Path) -> Callable[[Mapping[str, Any]], Image.Image]:
+    """What `mpcc.report.write_page` needs for these records: the image of one, two of them side by side."""
+
+    def picture(record: Mapping[str, Any]) -> Image.Image:
+        images = [_open(Path(folder) / path, record["id"]) for path in record["images"]]
+        width = sum(image.width + _GAP for image in images) - _GAP
+        joined = Image.new("RGB", (width, max(image.height for image in images)), "white")
+        left = 0
+        for image in images:
+            joined.paste(image, (left, 0))
+            left += image.width + _GAP
+        return joined
+
+    return picture
+
+
+def _read(path: Path, subtask: str) -> Iterator[Item]:
+    seen: set[str] = set()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            given = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{where} is not whole JSON ({error}): copy or download it again") from error
+        item = _item(given, subtask, where, path.parent)
+        if item.id in seen:
+            raise ValueError(f"{where}: idx {item.id!r} occurs more than once")
+        seen.add(item.id)
+        yield item
+    if not seen:
+        raise ValueError(f"{path} holds no item")
+
+
+def _item(given: Any, subtask: str, where: str, folder: Path) -> Item:
+    if not isinstance(given, dict):
+        raise ValueError(f"{where} is not an object with {', '.join(_TEXTS)}")
+    for field in _TEXTS:
+        if not isinstance(given.get(field), str) or not given[field].strip():
+            raise ValueError(f"{where}: {field} = {given.get(field)!r} is not a text")
+    if given["sub_task"] != subtask:
+        raise ValueError(f"{where}: sub_task {given['sub_task']!r} does not belong into the folder {subtask}")
+    choices = given.get("choices")
+    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(text, str) for text in choices):
+        raise ValueError(f"{where}: choices = {choices!r} is not a list of 2 or more texts")
+    truth = re.fullmatch(r"\(([A-Z])\)", given["answer"])
+    if truth is None or truth[1] not in string.ascii_uppercase[: len(choices)]:
+        raise ValueError(f"{where}: answer {given['answer']!r} is not the letter of one of its choices, such as (A)")
+    images = _images(given, where, folder, 2 if subtask == "Semantic_Correspondence" else 1)
+    return Item(given["idx"], subtask, given["prompt"], tuple(choices), truth[1], images)
+
+
+def _images(given: Mapping[str, Any], where: str, folder: Path, wanted: int) -> tuple[Path, ...]:
+    for field in _IMAGES[:wanted]:
+        if not isinstance(given.get(field), str) or not given[field]:
+            raise ValueError(f"{where}: {field} = {given.get(field)!r} is not the path of an image")
+        if not (folder / given[field]).is_file():
+            raise FileNotFoundError(f"{where}: {field}: {folder / given[field]} is missing")
+    if extra := [field for field in _IMAGES[wanted:] if given.get(field)]:
+        raise ValueError(f"{where}: {extra[0]} is one image too many: items of this subtask have {wanted}")
+    return tuple(folder / given[field] for field in _IMAGES[:wanted])
+
+
+def _open(path: Path, item: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"item {item}: cannot read {path} as an image ({error}): download it again") from error
+
+
+def _record(item: Item, completion: str, system: bool, folder: Path) -> dict[str, Any]:
+    parsed = parse_choice(completion, item.choices)
+    paths = [path.relative_to(folder).as_posix() for path in item.images]
+    return {
+        "id": item.id, "kind": "blink", "role": None, "in_all": False, "difficulty": None, "subtask": item.subtask,
+        "answer": item.choices[string.ascii_uppercase.index(item.truth)], "supercategory": "", "file_name": paths[0],
+        "images": paths, "bbox": None, "options": list(item.choices), "prompt": item.prompt, "system": system,
+        "truth": item.truth, "completion": completion, "parsed": parsed, "right": parsed == item.truth,
+    }  # fmt: skip

@@ -1,0 +1,63 @@
+"""A file of JSON lines that is only ever added to, so that a killed command goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """JSON objects in a file, one a line; what `add` was given is on disk when it returns. Any thread may call it.
+
+    A last line without its end was torn by a kill: it is taken off.
+
+    Attributes:
+        entries: The objects that the file held when it was opened.
+
+    Raises:
+        ValueError: any other line that is no JSON object; names file and line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self._lock = path, threading.Lock()
+        self.entries, size = _read(path)
+        self._file = path.open("ab")
+        self._file.truncate(size)
+
+    def add(self, *entries: Mapping[str, Any]) -> None:
+        """Adds objects, a line each."""
+        # answers may hold lone surrogates, which no file can
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        with self._lock:
+            self._file.write(lines.encode(errors="replace"))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The objects of a journal, without opening it for writing; ValueError as for `Journal`."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The objects, and the bytes that hold whole lines."""
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    entries = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            assert isinstance(entry, dict)
+        except (ValueError, AssertionError) as error:
+            raise ValueError(f"{path}: line {number} is not a JSON object: remove it, or the file") from error
+        entries.append(entry)
+    return entries, len(whole)

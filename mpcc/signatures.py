@@ -1,0 +1,167 @@
+"""Signs of three known failures: F1 cognitive rigidity, F2 hallucination, F3 format collapse (mpcc-spec section 3).
+
+All work on the records of `mpcc.questions.record`; shares are percentages, 0 to 100. A `Rate` holds the number `n` of
+cases, the `percent` of them that count, and its 95 % Wilson interval, `low` to `high`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from minigrpo.task import Sample
+from mpcc.rewards import format_reward, normalise, parse_answer
+from mpcc.statistics import Rate, rate
+from mpcc.words import reasoning, words
+
+Record = Mapping[str, Any]
+
+NGRAM = 5
+"""Words of an n-gram. The fewest that different people hardly share by chance: of the 4-grams in human captions of 51
+COCO images, 3.4 % recur in a caption of another image, of the 5-grams 0.6 %."""
+
+
+def rigidity(records: Iterable[Record], traces: Iterable[str], n: int = NGRAM) -> dict[str, float | None]:
+    """F1: how much of the reasoning repeats the training traces, or itself from image to image, word for word.
+
+    Letter case and punctuation do not count. A trace shorter than n words has no n-gram.
+
+    Args:
+        traces: The reasoning of the training data, without tags.
+
+    Returns:
+        `n`; `ngrams`, how many the reasoning has; of them in percent `from_traces`, those that also stand in a trace,
+        and `across_images`, those that also stand in the reasoning about another image. Both None without n-grams.
+    """
+    known = {gram for trace in traces for gram in _ngrams(trace, n)}
+    spoken = [(record["file_name"], gram) for record in records for gram in _ngrams(reasoning(record["completion"]), n)]
+    images: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for image, gram in spoken:
+        images[gram].add(image)
+    repeated = sum(gram in known for _, gram in spoken)
+    shared = sum(len(images[gram]) > 1 for _, gram in spoken)
+    share = {"from_traces": repeated, "across_images": shared}
+    return {"n": n, "ngrams": len(spoken)} | {
+        name: 100 * count / len(spoken) if spoken else None for name, count in share.items()
+    }
+
+
+def blacked_out(sample: Sample) -> Sample:
+    """The same question about nothing: every image all black, of its own size. Its id ends in "/black"."""
+    black = tuple(Image.new("RGB", image.size) for image in sample.images)
+    # another id, so that nothing kept for the real image is taken for this one
+    return replace(sample, id=f"{sample.id}/black", images=black)
+
+
+def blindness(records: Iterable[Record], black: Iterable[Record]) -> dict[str, dict[str, Any]]:
+    """F2: how far the answers do without the image, from a run and the same run on all-black images.
+
+    Args:
+        records: Of the run that saw the masked images.
+        black: Of the run with `blacked_out` samples, asked the same questions; in any order.
+
+    Returns:
+        For each kind of question, as a `Rate` each: `right` and `right_black`, the accuracy of both runs, and
+        `unchanged`: of the questions that the first run answered, those that the second answered alike. None where it
+        answered none.
+
+    Raises:
+        ValueError: the runs were not asked the same questions, or one of them was asked a question twice.
+    """
+    seen, blind = _by_question(records), _by_question(black)
+    if seen.keys() != blind.keys():
+        name, kind, _ = min(seen.keys() ^ blind.keys())
+        raise ValueError(f"the run and its all-black run were not asked the same: {kind} of item {name}")
+    kinds: dict[str, list[tuple[Record, Record]]] = defaultdict(list)
+    for question, record in seen.items():
+        kinds[record["kind"]].append((record, blind[question]))
+    return {kind: _compare(pairs) for kind, pairs in kinds.items()}
+
+
+def format_collapse(records: Iterable[Record]) -> dict[str, Rate]:
+    """F3: right free-form answers that lost the tags, and their reasoning with them.
+
+    An answer in a whole `<answer>` is right if it equals the name once normalised (A4). Without one, right is a text
+    that holds the name as a whole word: after `</think>`, or anywhere where nothing marks reasoning.
+
+    Args:
+        records: Of any kinds; those that are not free-form are passed over.
+
+    Returns:
+        `well_formed`: completions in the format of Eq. 3 (M8). `collapsed`: right ones that are not. Empty without
+        free-form answers.
+    """
+    free = [record for record in records if record["kind"] == "free"]
+    if not free:
+        return {}
+    formed = [format_reward(record["completion"]) == 1.0 for record in free]
+    collapsed = [not well and _is_right(record) for well, record in zip(formed, free, strict=True)]
+    return {"well_formed": rate(formed), "collapsed": rate(collapsed)}
+
+
+def render(signs: Mapping[str, Any]) -> str:
+    """The signs of F1 to F3 as lines of plain text.
+
+    Args:
+        signs: What `format_collapse` gives, `rigidity`, and `blindness` where the all-black run was made.
+    """
+    found, lines = signs["rigidity"], []
+    if found["ngrams"]:
+        lines.append(f"rigidity (F1), {found['ngrams']:,} {found['n']}-grams of reasoning: {found['from_traces']:.2f} "
+                     f"stand in training traces, {found['across_images']:.2f} are said of another image too")
+    for kind, rates in signs.get("blindness", {}).items():
+        kept = f", {_text(rates['unchanged'])} of the answers unchanged" if rates["unchanged"] else ""
+        lines.append(f"all-black images (F2), {kind}: right {_text(rates['right_black'])}, with the image "
+                     f"{_text(rates['right'])}{kept}")
+    if "collapsed" in signs:
+        lines.append(f"format (F3): {_text(signs['well_formed'])} well formed, {_text(signs['collapsed'])} right "
+                     "but not well formed")
+    return "\n".join(["Signs of failure, in percent with [95 % Wilson intervals]", *lines]) + "\n"
+
+
+def _text(found: Rate) -> str:
+    return f"{found['percent']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
+    spoken = words(text)
+    return [tuple(spoken[i : i + n]) for i in range(len(spoken) - n + 1)]
+
+
+def _by_question(records: Iterable[Record]) -> dict[tuple[str, str, str], Record]:
+    found: dict[tuple[str, str, str], Record] = {}
+    for record in records:
+        question = (record["id"], record["kind"], record["prompt"])
+        if question in found:
+            raise ValueError(f"item {question[0]} was asked a {question[1]} question twice: {question[2]}")
+        found[question] = record
+    return found
+
+
+def _compare(pairs: Sequence[tuple[Record, Record]]) -> dict[str, Rate | None]:
+    answered = [
+        black["parsed"] is not None and normalise(record["parsed"]) == normalise(black["parsed"])
+        for record, black in pairs
+        if record["parsed"] is not None
+    ]
+    return {
+        "right": rate([record["right"] for record, _ in pairs]),
+        "right_black": rate([black["right"] for _, black in pairs]),
+        "unchanged": rate(answered) if answered else None,
+    }
+
+
+def _is_right(record: Record) -> bool:
+    completion, name = record["completion"], normalise(record["answer"])
+    answer = parse_answer(completion)
+    if answer is not None:
+        return normalise(answer) == name
+    if "<think>" in completion and "</think>" not in completion:
+        return False  # cut off: it weighs names, and has not answered
+    said = normalise(completion.rpartition("</think>")[2])
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said) is not None

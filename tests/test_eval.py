@@ -1,0 +1,178 @@
+"""eval.py as a person starts it: tables, what it leaves behind, going on after a kill, ranks, bad input."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+from running import ROOT, launch, lines
+from small_benchmark import our_pair, their_pair
+from small_coco import ANNOTATIONS, write_split
+
+from mpcc.formats import write_pairs
+
+SHARED = ROOT.parent / "shared" / "data"
+FEW = ("--limit", "6", "--no-black", "--rollout.max_new_tokens", "24")
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """One evaluation of a few scenes with everything in it."""
+    folder = tmp_path_factory.mktemp("scored")
+    options = ("--limit", "10", "--against-generate", "2", "--json", "figures.json")
+    done = launch(folder, *options, program="eval.py", ranks=1)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_the_tables_are_printed_and_everything_is_left_behind(scored):
+    folder, done = scored
+    for text in ("model, base on 10 pairs", "model, reasoning on 10 pairs", "Cho.E", "said yes", "free-form, exact",
+                 "all-black images (F2), free", "rigidity (F1)", "format (F3)", "paper, COCO: GPT-4o", "OOD Cho.H"):
+        assert text in done.stdout, text
+    assert max(map(len, done.stdout.splitlines())) <= 160
+    out = folder / "runs/eval/model"
+    left = {"answers", "answers.jsonl", "page.html", "scores.json", "words.png"}
+    assert {path.name for path in out.iterdir()} == left
+    figures = json.loads((folder / "figures.json").read_text())
+    assert figures["base"]["tables"]["items"]["pooled"] == 10 and figures["model"].endswith("model")
+    assert Image.open(out / "words.png").size[0] > 300 and "<html" in (out / "page.html").read_text()[:200]
+
+
+def test_an_answer_holds_what_was_asked_and_how_it_was_read(scored):
+    records = lines(scored[0] / "runs/eval/model", "answers")
+    assert len(records) == 2 * 10 * 10
+    chosen = next(r for r in records if r["kind"] == "cho_h" and r["system"])
+    assert len(chosen["options"]) == 7 and chosen["options"]["ABCDEFG".index(chosen["truth"])] == chosen["answer"]
+    assert f"A.{chosen['options'][0]} B.{chosen['options'][1]}" in chosen["prompt"] and chosen["completion"]
+    assert {r["kind"] for r in records} == {"cho_e", "cho_h", "true_false", "free"}
+
+
+def test_generate_gives_the_same_answers_one_question_at_a_time(scored):
+    race = json.loads((scored[0] / "figures.json").read_text())["against_generate"]
+    assert race["questions"] == 20 and race["same"] == 1.0
+    assert "times as long" in scored[1].stdout
+
+
+def test_two_ranks_give_the_same_answers_and_a_second_start_asks_nothing(scored, tmp_path):
+    one = launch(tmp_path, *FEW, "--out", "one", program="eval.py", ranks=1)
+    two = launch(tmp_path, *FEW, "--out", "two", program="eval.py")
+    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
+    assert lines(tmp_path / "one", "answers") == lines(tmp_path / "two", "answers")
+    journals = {path: path.read_bytes() for path in (tmp_path / "two/answers").rglob("*.jsonl")}
+    assert len(journals) == 4 and all(journals.values())
+    again = launch(tmp_path, *FEW, "--out", "two", program="eval.py", ranks=1)
+    assert again.returncode == 0 and "pairs  " not in again.stderr
+    assert journals.items() <= {path: path.read_bytes() for path in (tmp_path / "two/answers").rglob("*.jsonl")}.items()
+    assert "Cho.E" in again.stdout
+    compared = launch(tmp_path, *FEW, "--out", "two", "--compare", "one", program="eval.py", ranks=1)
+    assert "+0.00" in compared.stdout and "paired bootstrap" in compared.stdout
+
+
+def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path):
+    options = ("--limit", "100", "--no-black", "--mode", "base", "--kinds", "cho_e,cho_h")
+    whole = launch(tmp_path, *options, "--out", "whole", program="eval.py", ranks=1)
+    command = [sys.executable, str(ROOT / "eval.py"), *options, "--out", "cut"]
+    running = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                               stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
+    name = next((tmp_path / "whole/answers").rglob("0.jsonl")).relative_to(tmp_path / "whole")
+    journal, patience = tmp_path / "cut" / name, time.monotonic() + 60
+    while not (journal.is_file() and journal.stat().st_size) and time.monotonic() < patience:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    before = journal.read_bytes()
+    assert 0 < before.count(b"\n") < 100, "it was killed too late, or wrote nothing"
+    with journal.open("ab") as torn:
+        torn.write(b'{"id": "half a li')
+    resumed = launch(tmp_path, *options, "--out", "cut", program="eval.py", ranks=1)
+    assert resumed.returncode == whole.returncode == 0, resumed.stderr
+    assert journal.read_bytes().startswith(before) and b"half a li" not in journal.read_bytes()
+    assert lines(tmp_path / "cut", "answers") == lines(tmp_path / "whole", "answers")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A COCO folder of noise with a benchmark of two pairs beside it."""
+    write_split(tmp_path, "val2017", ANNOTATIONS)
+    pairs = [our_pair(), our_pair(id="b", file_name="3.png", bbox=[20, 20, 40, 40], category_name="stop sign",
+                                  difficulty="easy")]  # fmt: skip
+    write_pairs(tmp_path / "benchmark.json", "val2017", pairs)
+    return tmp_path
+
+
+@pytest.fixture
+def score(small, monkeypatch, capsys, one_thread):
+    """Runs eval.py in this process, in the folder of `small`; gives its output, or the one line that it ends with."""
+
+    def start(*words):
+        monkeypatch.chdir(small)
+        monkeypatch.setattr(sys, "argv", ["eval.py", *words, *FEW[2:], "--mode", "base"])
+        try:
+            importlib.import_module("eval").main()
+        except SystemExit as stopped:
+            said = stopped.code if isinstance(stopped.code, str) else capsys.readouterr().err.strip()
+            return "", said.splitlines()[-1]
+        return capsys.readouterr().out, ""
+
+    return start
+
+
+def test_our_benchmark_and_the_authors_file_are_read_as_they_are(small, score):
+    out, error = score("--benchmark", "benchmark.json", "--halves", "coco", "--out", "ours")
+    assert not error and "2 pairs: 1 hard, 0 moderate, 1 easy" in out and "ID Cho.E" in out
+    theirs = {"hard": [their_pair()], "middle": [], "easy": []}
+    (small / "theirs.json").write_text(json.dumps(theirs))
+    out, error = score("--benchmark", "theirs.json", "--images", "val2017", "--out", "theirs", "--decoding", "authors")
+    assert not error and "1 pairs: 1 hard" in out and len(lines(small / "theirs", "answers")) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--benchmark", "gone.json"), "gone.json is missing"),
+        (("--benchmark", "benchmark.json", "--images", "nowhere"), "nowhere is not a folder"),
+        (("--benchmark", "benchmark.json", "--kinds", "cho_e,poetry"), "'poetry' is unknown"),
+        (("--benchmark", "benchmark.json", "--task.mask", "polygon"), "needs outlines, and a benchmark holds boxes"),
+        (("--benchmark", "benchmark.json", "--compare", "nowhere"), "nowhere holds no answers.jsonl"),
+        (("--model", "./no/such/folder"), "no/such/folder does not exist"),
+        (("--blink", "val2017"), "val2017 holds no NAME/val.jsonl"),
+        (("--rollout.nonsense", "3"), "nonsense"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing_half_written(small, score, words, expected):
+    _, error = score(*words, "--out", "out")
+    assert error.startswith("eval.py: error: ") and expected in error
+    assert not list(small.glob("out/*.json*")) and not list(small.glob("out/page.html"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"category_name": "dragon"}, "category_name 'dragon' is no category of the annotations"),
+        ({"bbox": [10, 10, 400, 30]}, "lies outside its image"),
+        ({"confusing": ["cat", "fox", "wolf", "sheep", "cow"]}, "confusing holds 5 names, not 4"),
+        ({"file_name": "4.png"}, "4.png as an image"),
+    ],
+)
+def test_an_unusable_item_is_named(small, score, change, expected):
+    (small / "val2017/4.png").write_text("no image")
+    write_pairs(small / "benchmark.json", "val2017", [our_pair(**change)])
+    _, error = score("--benchmark", "benchmark.json", "--out", "out")
+    assert expected in error and "benchmark.json" in error and "val2017/1.png#11" in error
+    assert not (small / "out").exists()
+
+
+@pytest.mark.skipif(not (SHARED / "blink").is_dir(), reason="needs the real BLINK items of the shared data folder")
+def test_blink_runs_on_the_real_relative_depth_items(tmp_path):
+    done = launch(tmp_path, "--blink", str(SHARED / "blink"), "--mode", "base", "--rollout.max_new_tokens", "8",
+                  "--out", "blink", program="eval.py", ranks=1)
+    assert done.returncode == 0, done.stderr
+    assert "Relative Depth" in done.stdout and "124" in done.stdout and "paper: rft+prior" in done.stdout
+    assert len(lines(tmp_path / "blink", "answers")) == 124
+    assert (tmp_path / "blink/page.html").stat().st_size > 10**5
