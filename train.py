@@ -27,8 +27,6 @@ from minigrpo import (
     generate,
     group_advantages,
     insert_prior,
-    micro_batches,
-    pack,
     parallel,
     policy_loss,
 )
@@ -37,42 +35,66 @@ from minigrpo.config import Config, load_config
 from minigrpo.layout import Packed
 from minigrpo.losses import PolicyLoss, completion_weights
 from minigrpo.metrics import Completion, RunLog, Sums
+from minigrpo.models import VLM
 from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
-from minigrpo.policy import PolicyOutput
+from minigrpo.policy import Policy, PolicyOutput
 from minigrpo.rollout import answer
+from minigrpo.sft import imitate
 from minigrpo.task import Sample, Task, score, step_indices
 
 DEFAULT_TASK = "mpcc.task:MaskedPrediction"
 
 
 def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
-    """Evaluates, trains `config.run.steps` steps, evaluates again, and exports the model."""
-    rollout, grpo, seed = config.rollout, config.grpo, config.run.seed
-    samples = task.samples()
-    step_indices(len(samples), rollout.prompts_per_step, seed, 0)  # too few samples: say so before anything is loaded
-    if rollout.prompts_per_step < ranks.size:
-        raise ValueError(f"rollout.prompts_per_step = {rollout.prompts_per_step} leaves one of {ranks.size} ranks idle")
-    needs_reference = grpo.beta > 0 or grpo.objective == "paper"
+    """Evaluates, runs the stages of `config.run.stages`, evaluates after each, and exports the model."""
+    stages = config.run.stages.split("+")
+    for section in ("sft" if stage == "sft" else "rollout" for stage in stages):
+        count = getattr(config, section).prompts_per_step
+        step_indices(len(task.samples()), count, config.run.seed, 0)  # too few: say so before anything is loaded
+        if count < ranks.size:
+            raise ValueError(f"{section}.prompts_per_step = {count} leaves one of {ranks.size} ranks idle")
     path = config.model.path or task.default_model
     if not path:
         raise ValueError(f"{type(task).__name__} has no default model: name one with --model.path")
-    policy, replica, reference = parallel.load_roles(path, config.model, ranks, needs_reference)
-    optimizer = make_optimizer(policy, config.optim)
-    sampling = Sampling(rollout.max_new_tokens, rollout.temperature)
-    log = RunLog(config)
-    start, bad_steps = time.monotonic(), 0
+    began, greedy = time.monotonic(), Sampling(config.rollout.max_new_tokens, temperature=0.0)
 
-    def evaluate() -> dict[str, float]:
+    def evaluate(replica: VLM) -> dict[str, float]:
+        return task.evaluate(lambda asked: answer(replica, asked, greedy, ranks, config.rollout.max_prompt_tokens))
+
+    for place, stage in enumerate(stages):
+        with_reference = stage == "rft" and (config.grpo.beta > 0 or config.grpo.objective == "paper")
+        policy, replica, reference = parallel.load_roles(path, config.model, ranks, with_reference)
+        if place == 0:
+            log, size = RunLog(config), sum(p.numel() for p in replica.net.parameters()) / 1e6
+            log.say(f"{path}: {size:.1f}M parameters, {len(task.samples())} samples, {ranks.size} rank(s) on "
+                    f"{ranks.device.type}")
+            log.say(f"writing to {log.dir}")
+            scores = [evaluate(replica)]
+            log.say(f"held-out before: {figures(scores[0])}")
+        if stage == "sft":
+            imitate(config, task, policy, ranks, log)
+        else:
+            reinforce(config, task, policy, replica, reference, ranks, log)
         parallel.refresh(replica, policy)
-        greedy = replace(sampling, temperature=0.0)
-        return task.evaluate(lambda asked: answer(replica, asked, greedy, ranks, rollout.max_prompt_tokens))
+        scores.append(evaluate(replica))
+        log.say(f"held-out after{' ' + stage if len(stages) > 1 else ''}:  {figures(scores[-1])}")
+        path = str(log.dir / ("model" if stage == stages[-1] else f"model-{stage}"))
+        if ranks.first:
+            log.say(f"model: {export(replica, path)}")
+        del policy, replica, reference  # the next stage loads its own, from that folder
+        parallel.unshare([], ranks)
+    between = {f"after_{stage}": score for stage, score in zip(stages[:-1], scores[1:-1], strict=True)}
+    log.finish({"before": scores[0], **between, "after": scores[-1], "steps": config.steps,
+                "seconds": time.monotonic() - began})
 
-    size = sum(p.numel() for p in replica.net.parameters()) / 1e6
-    log.say(f"{path}: {size:.1f}M parameters, {len(samples)} samples, {ranks.size} rank(s) on {ranks.device.type}")
-    log.say(f"writing to {log.dir}")
-    before = evaluate()
-    log.say(f"held-out before: {figures(before)}")
 
+def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, reference: Policy | None,
+              ranks: parallel.Ranks, log: RunLog) -> None:
+    """GRPO: trains `policy` in place for `config.run.steps` steps."""
+    rollout, grpo, seed = config.rollout, config.grpo, config.run.seed
+    samples, optimizer = task.samples(), make_optimizer(policy, config.optim)
+    sampling = Sampling(rollout.max_new_tokens, rollout.temperature)
+    first_step, bad_steps = config.steps - config.run.steps, 0
     for step in range(config.run.steps):
         began, sums = time.monotonic(), Sums()
         chosen = step_indices(len(samples), rollout.prompts_per_step, seed, step)
@@ -99,14 +121,14 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
             groups[i] = replace(groups[i], advantages=advantages)
             record_group(sums, groups[i], rewards, terms)
             if i * ranks.size + ranks.rank < config.run.log_completions:
-                shown.append(examples(step, sample, groups[i], texts, rewards, terms))
+                shown.append(examples(first_step + step, sample, groups[i], texts, rewards, terms))
 
         for logged in parallel.unshare(shown, ranks):
             log.completions(logged)
 
         # Micro-batches. A group without variance has no gradient unless a KL pulls on it, so it costs no update.
         live = [g for g in groups if grpo.beta > 0 or g.advantages.any()]
-        batches, real, vision = even_batches(live, groups, config.optim.tokens_per_micro_batch, ranks)
+        batches, real, vision = parallel.even_batches(live, groups, config.optim.tokens_per_micro_batch, ranks)
 
         # Log-probabilities that the loss compares with: the reference's, and, with several updates, the old policy's.
         # With one update the old ones are the new ones, detached: the same numbers, without a second pass.
@@ -154,29 +176,10 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
         sums.peak("seconds/rollout", rollout_seconds)
         sums.total("tokens_per_second", counts[0] / seconds)
         metrics = sums.reduce(ranks.device)
-        log.step(step + 1, metrics)
+        log.step(first_step + step + 1, metrics)
         if bad_steps >= config.run.max_bad_steps:
             raise ValueError(f"step {step + 1}: the gradient was not finite {bad_steps} times in a row; last metrics: "
                              f"{metrics}. Lower optim.lr, or look at {log.dir / 'metrics.jsonl'}")
-
-    after = evaluate()
-    log.say(f"held-out after:  {figures(after)}")
-    if ranks.first:
-        log.say(f"model: {export(replica, log.dir / 'model')}")
-    log.finish({"before": before, "after": after, "steps": config.run.steps, "seconds": time.monotonic() - start})
-
-
-def even_batches(live: list[Group], groups: list[Group], budget: int,
-                 ranks: parallel.Ranks) -> tuple[list[Packed], list[bool], bool]:
-    """Micro-batches, as many on every rank, which of them count, and whether any rank's holds an image.
-
-    Every rank must run the same collectives; one with fewer micro-batches adds some that weigh nothing.
-    """
-    batches, images = micro_batches(live, budget), any(g.prompt.pixel_values is not None for g in groups)
-    most, vision = (int(n) for n in parallel.max_over_ranks([len(batches), images], ranks))
-    missing = most - len(batches)
-    batches += [pack([groups[0].select([0])])] * missing
-    return [b.to(ranks.device) for b in batches], [True] * (most - missing) + [False] * missing, bool(vision)
 
 
 def record_group(sums: Sums, group: Group, rewards: list[float], terms: dict[str, list[float]]) -> None:

@@ -141,7 +141,7 @@ def test_a_wrong_reward_is_refused(run, broken, says):
 
 def test_fewer_samples_than_a_step_takes(run):
     message = refused(run, task__prompts=3)
-    assert message == "the task has 3 samples, fewer than rollout.prompts_per_step = 4"
+    assert message == "the task has 3 samples, fewer than prompts_per_step = 4"
 
 
 def test_more_ranks_than_prompts(run, monkeypatch):
