@@ -7,7 +7,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ class Browser:
     def open(self, page: Path) -> None:
         self.call("/url", {"url": page.resolve().as_uri()})
 
+    @contextmanager
+    def second_tab(self) -> Iterator[None]:
+        """Another tab in front of the first one, which stays open behind it."""
+        first = self.call("/window", method="GET")
+        self.call("/window", {"handle": self.call("/window/new", {"type": "tab"})["handle"]})
+        try:
+            yield
+        finally:
+            self.call("/window", method="DELETE")
+            self.call("/window", {"handle": first})
+
     def size(self, width: int, height: int) -> None:
         self.call("/window/rect", {"width": width, "height": height})
 
@@ -83,7 +95,7 @@ class Browser:
 
     def wait(self, selector: str, text: str) -> None:
         """Returns once the element's text holds `text`, which reading a file, say, brings about a little later."""
-        self._until(lambda: text in self.text(selector), f"{selector} never held {text!r}")
+        self.until(lambda: text in self.text(selector), f"{selector} never held {text!r}")
 
     def press(self, *keys: str) -> None:
         """Real key strokes, one after the other: characters, or names from KEYS."""
@@ -105,7 +117,7 @@ class Browser:
     def downloaded(self, name: str) -> Path:
         """A file that the page saved, once it is there."""
         path = self.folder / name
-        self._until(path.is_file, f"{name} was not downloaded")
+        self.until(path.is_file, f"{name} was not downloaded")
         return path
 
     def screenshot(self, path: Path) -> None:
@@ -115,7 +127,8 @@ class Browser:
         """What the console holds: errors of the script, blocked requests."""
         return [entry["message"] for entry in self.call("/se/log", {"type": "browser"})]
 
-    def _until(self, true: Callable[[], bool], otherwise: str) -> None:
+    def until(self, true: Callable[[], bool], otherwise: str) -> None:
+        """Returns once `true` is; fails with the text `otherwise` after ten seconds."""
         deadline = time.monotonic() + 10
         while not true():
             assert time.monotonic() < deadline, otherwise

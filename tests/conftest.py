@@ -1,4 +1,4 @@
-"""Fixtures for the tests of train.py."""
+"""Fixtures for the tests of train.py, and of the pages."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from browser import Browser
 from running import SMALL, words
 from small_coco import annotation, write_split
 from toy_task import NAME
@@ -53,3 +54,18 @@ def coco(tmp_path) -> Path:
     write_split(folder, "train2017", [annotation(10 + i, i, i, [20, 20, 40, 40]) for i in (1, 2, 3)])
     write_split(folder, "val2017", [annotation(20 + i, i, i, [20, 20, 40, 40]) for i in (1, 2, 3)])
     return folder
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory):
+    """A browser; a module's tests share it."""
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(window, page):
+    """The browser with the module's `page` open; its console must stay silent."""
+    window.open(page)
+    yield window
+    assert window.complaints() == []

@@ -26,6 +26,7 @@ TEMPLATE = (
 VISION = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 TEXT = ("llama", "qwen2", "qwen3")
 FAMILIES = VISION + TEXT
+ENDS = set(range(30)) | {258}  # many end tokens, so that completions finish early and at different times
 PADDED_VOCABULARY = 280  # 264 entries and 16 rows beyond the tokenizer, as Qwen has
 
 
@@ -85,6 +86,18 @@ def vlm(family: str = "qwen2_5_vl", dtype: torch.dtype = torch.float64, seed: in
         processor = Qwen2VLImageProcessorPil(patch_size=14, temporal_patch_size=2, merge_size=2,
                                              size={"shortest_edge": 28 * 28, "longest_edge": 112 * 112})
     return VLM(net(family, dtype, seed, tied), tokenizer(), processor)
+
+
+def rolling(family: str = "qwen2_5_vl", end_ids=ENDS, dtype: torch.dtype = torch.float64) -> VLM:
+    """A model for rollouts, its head apart from its embedding, that stops at any of `end_ids`."""
+    made = vlm(family, dtype, tied=False)
+    made.end_ids = sorted(end_ids)
+    return made
+
+
+def token_lists(groups: list[Group]) -> list[list[list[int]]]:
+    """The completions of groups, as lists that can be compared."""
+    return [[completion.tolist() for completion in group.completions] for group in groups]
 
 
 def image(width: int, height: int, seed: int = 0) -> Image.Image:

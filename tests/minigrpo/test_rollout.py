@@ -7,16 +7,8 @@ import tiny
 import torch
 from transformers import TopPLogitsWarper
 
-from minigrpo import Group, Policy, Sample, Sampling, generate, load_model, pack, rollout
+from minigrpo import Group, Policy, Sampling, generate, load_model, pack, rollout
 from minigrpo.sampling import counter_key, draw, nucleus, uniform
-
-ENDS = set(range(30)) | {258}  # many end tokens, so that completions finish early and at different times
-
-
-def model(family="qwen2_5_vl", end_ids=ENDS, dtype=torch.float64):
-    vlm = tiny.vlm(family, dtype, tied=False)
-    vlm.end_ids = sorted(end_ids)
-    return vlm
 
 
 def prompts_of(vlm):
@@ -41,13 +33,9 @@ def one_by_one(plain, vlm, prompt, slot, sampling, seed=0, step=0):
     return ids
 
 
-def completions(groups):
-    return [[c.tolist() for c in g.completions] for g in groups]
-
-
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_greedy_rollouts_are_those_of_generate(family):
-    vlm, plain = model(family), tiny.plain(family, tied=False)
+    vlm, plain = tiny.rolling(family), tiny.plain(family, tied=False)
     sizes, lengths = [2, 0, 3], set()
     groups = generate(vlm, prompts_of(vlm), sizes, Sampling(14, 0.0))
     alone = generate(vlm, prompts_of(vlm)[1:2], 1, Sampling(14, 0.0))
@@ -59,60 +47,14 @@ def test_greedy_rollouts_are_those_of_generate(family):
             eos_token_id=vlm.end_ids, pad_token_id=0,
         )[0, len(prompt) :]  # fmt: skip
         assert all(torch.equal(c, out) for c in group.completions)
-        assert all(f == (int(out[-1]) in ENDS) for f in group.finished)
+        assert all(f == (int(out[-1]) in tiny.ENDS) for f in group.finished)
         lengths.add(len(out))
     assert len(lengths) > 1, "every completion ran to the same length: nothing finished early"
 
 
-def questions(pictures=()):
-    """Questions of different lengths about the same images; the second goes on where the first ends."""
-    texts = ("what is here?", "what is here? and why", "is it red, or is it blue, or another colour still?", "name it")
-    return [Sample(f"q{i}", text, tuple(pictures), system="be brief") for i, text in enumerate(texts)]
-
-
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_questions_encoded_together_are_those_encoded_apart_and_get_the_same_answers(family):
-    vlm = model(family)
-    asked = questions([tiny.image(84, 56, 1), tiny.image(56, 84, 2)] if vlm.has_vision else [])
-    apart = [vlm.encode(sample) for sample in asked]
-    shared, rests = vlm.encode_together(asked)
-    lone, lone_rest = vlm.encode_together(asked[2:3])
-    for whole, rest in zip(apart, rests, strict=True):
-        assert torch.equal(torch.cat([shared.input_ids, rest]), whole.input_ids) and len(rest) >= 1
-        assert torch.equal(shared.position_ids, whole.position_ids[:, : len(shared)])
-    assert len(shared) > 20 and len({len(rest) for rest in rests}) > 2
-    sampling = Sampling(14, 0.0)
-    together = generate(vlm, [shared, lone], [4, 1], sampling, begun=[rests, lone_rest])
-    one_by_one = generate(vlm, apart, 1, sampling)
-    expected = [group.completions[0].tolist() for group in one_by_one]
-    assert completions(together) == [expected, expected[2:3]]
-    assert len({len(tokens) for tokens in expected}) > 1, "no completion finished before another"
-    logps = torch.cat(together[0].sampler_logps) - torch.cat([g.sampler_logps[0] for g in one_by_one])
-    assert logps.abs().max() < 1e-6
-
-
-def test_the_vision_tower_sees_an_image_once_for_all_questions_about_it():
-    vlm, patches = model(), []
-    vlm.net.model.visual.register_forward_pre_hook(lambda module, args: patches.append(len(args[0])))
-    shared, rests = vlm.encode_together(questions([tiny.image(84, 56, 1)]))
-    generate(vlm, [shared], 4, Sampling(3, 0.0), begun=[rests])
-    assert patches == [len(shared.pixel_values)]
-
-
-def test_questions_that_cannot_share_a_prompt_are_refused():
-    vlm, picture, other = model(), tiny.image(84, 56, 1), tiny.image(84, 56, 1)
-    with pytest.raises(ValueError, match="a and others, must hold the same images"):
-        vlm.encode_together([Sample("a", "x", (picture,)), Sample("b", "y", (other,))])
-    with pytest.raises(ValueError, match="a and others, must share their system prompt"):
-        vlm.encode_together([Sample("a", "x", (picture,)), Sample("b", "y", (picture,), system="z")])
-    shared, rests = vlm.encode_together([Sample("a", "x", (picture,)), Sample("b", "y", (picture,))])
-    with pytest.raises(ValueError, match="one beginning for every completion"):
-        generate(vlm, [shared], 3, Sampling(3), begun=[rests])
-
-
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llama"])
 def test_penalty_and_nucleus_are_those_of_transformers(family):
-    vlm, plain = model(family, end_ids={258}), tiny.plain(family, tied=False)
+    vlm, plain = tiny.rolling(family, end_ids={258}), tiny.plain(family, tied=False)
     prompts = prompts_of(vlm)
     greedy = generate(vlm, prompts, 1, Sampling(12, 0.0, repetition_penalty=1.4))
     free = generate(vlm, prompts, 1, Sampling(12, 0.0))
@@ -122,7 +64,7 @@ def test_penalty_and_nucleus_are_those_of_transformers(family):
             suppress_tokens=banned_list(vlm), eos_token_id=vlm.end_ids, pad_token_id=0,
         )[0, len(group.prompt) :]  # fmt: skip
         assert torch.equal(group.completions[0], out)
-    assert completions(greedy) != completions(free), "the penalty changed nothing"
+    assert tiny.token_lists(greedy) != tiny.token_lists(free), "the penalty changed nothing"
     logits = torch.randn(5, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
     kept = nucleus(logits, 0.8) > torch.finfo(logits.dtype).min
     theirs = TopPLogitsWarper(0.8)(None, logits.clone()) > float("-inf")
@@ -131,7 +73,7 @@ def test_penalty_and_nucleus_are_those_of_transformers(family):
 
 
 def test_the_nucleus_never_draws_what_lies_outside_of_it():
-    vlm = model(end_ids={258})
+    vlm = tiny.rolling(end_ids={258})
     prompt = prompts_of(vlm)[1]
     first = generate(vlm, [prompt], 400, Sampling(1, 3.0, top_p=0.5))[0]
     logits = tiny.plain_logits(tiny.plain("qwen2_5_vl", tied=False), vlm, prompt, torch.zeros(1, dtype=torch.long), 3.0)
@@ -142,31 +84,31 @@ def test_the_nucleus_never_draws_what_lies_outside_of_it():
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_sampled_rollouts_are_those_of_the_plain_model_and_the_same_counters(family):
-    vlm, plain = model(family), tiny.plain(family, tied=False)
+    vlm, plain = tiny.rolling(family), tiny.plain(family, tied=False)
     sampling = Sampling(9, 1.3)
     groups = generate(vlm, prompts_of(vlm), [4, 1, 3], sampling, seed=5, step=2)
     expected = [
         [one_by_one(plain, vlm, g.prompt, slot, sampling, 5, 2).tolist() for slot in range(len(g.completions))]
         for g in groups
     ]
-    assert completions(groups) == expected
+    assert tiny.token_lists(groups) == expected
     assert len({len(c) for g in groups for c in g.completions}) > 2
 
 
 def test_a_completion_does_not_depend_on_its_batch(monkeypatch):
-    vlm = model()
+    vlm = tiny.rolling()
     prompts, sampling = prompts_of(vlm), Sampling(12, 1.3)
-    together = completions(generate(vlm, prompts, [3, 5, 2], sampling, seed=1))
+    together = tiny.token_lists(generate(vlm, prompts, [3, 5, 2], sampling, seed=1))
     for i, size in enumerate([3, 5, 2]):
-        assert completions(generate(vlm, [prompts[i]], size, sampling, seed=1)) == [together[i]]
-    backwards = completions(generate(vlm, prompts[::-1], [2, 5, 3], sampling, seed=1))
+        assert tiny.token_lists(generate(vlm, [prompts[i]], size, sampling, seed=1)) == [together[i]]
+    backwards = tiny.token_lists(generate(vlm, prompts[::-1], [2, 5, 3], sampling, seed=1))
     assert backwards == together[::-1]
-    fewer = completions(generate(vlm, prompts, [2, 4, 1], sampling, seed=1))
+    fewer = tiny.token_lists(generate(vlm, prompts, [2, 4, 1], sampling, seed=1))
     assert fewer == [group[:-1] for group in together]
     prefills = []
     vlm.net.model.visual.register_forward_hook(lambda *a: prefills.append(1))
     monkeypatch.setattr(rollout, "MAX_ROWS", 4)  # turns of 3, 5 and 2 completions
-    assert completions(generate(vlm, prompts, [3, 5, 2], sampling, seed=1)) == together
+    assert tiny.token_lists(generate(vlm, prompts, [3, 5, 2], sampling, seed=1)) == together
     assert len(prefills) == 2, "two of the three turns have images"
 
 
@@ -177,11 +119,11 @@ def test_turns_take_prompts_in_order_up_to_the_limit(monkeypatch):
 
 
 def test_counters_decide_what_is_drawn():
-    vlm = model()
+    vlm = tiny.rolling()
     prompts = prompts_of(vlm)[:2]
 
     def texts(seed=0, step=0):
-        return completions(generate(vlm, prompts, 4, Sampling(8, 1.5), seed=seed, step=step))
+        return tiny.token_lists(generate(vlm, prompts, 4, Sampling(8, 1.5), seed=seed, step=step))
 
     assert texts() == texts()
     assert texts(seed=1) != texts() and texts(step=1) != texts() and texts(seed=1) != texts(step=1)
@@ -192,7 +134,7 @@ def test_counters_decide_what_is_drawn():
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_samplers_log_probabilities_are_the_scored_ones(family, temperature):
-    vlm = model(family)
+    vlm = tiny.rolling(family)
     groups = generate(vlm, prompts_of(vlm), [3, 1, 2], Sampling(20, temperature), seed=3)
     scored = Policy(vlm)(pack(groups), temperature).logps
     logged = torch.cat([p for g in groups for p in g.sampler_logps])
@@ -203,7 +145,7 @@ def test_the_samplers_log_probabilities_are_the_scored_ones(family, temperature)
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_the_first_token_has_the_exact_distribution(temperature):
-    vlm, plain, draws = model(end_ids={258}), tiny.plain("qwen2_5_vl", tied=False), 4000
+    vlm, plain, draws = tiny.rolling(end_ids={258}), tiny.plain("qwen2_5_vl", tied=False), 4000
     prompt = prompts_of(vlm)[0]
     groups = generate(vlm, [prompt], draws, Sampling(1, temperature), seed=11)
     p = tiny.plain_logits(plain, vlm, prompt, torch.tensor([0]), temperature)[0].softmax(-1)
@@ -219,21 +161,21 @@ def test_the_first_token_has_the_exact_distribution(temperature):
 
 
 def test_completions_stop_at_any_end_token_and_are_scored_up_to_and_including_it():
-    vlm = model()
+    vlm = tiny.rolling()
     groups = generate(vlm, prompts_of(vlm), 12, Sampling(10, 1.5), seed=2)
     ends = set()
     for group in groups:
         for c, finished, logps in zip(group.completions, group.finished, group.sampler_logps, strict=True):
-            assert not ENDS & set(c[:-1].tolist()) and 1 <= len(c) <= 10 and len(logps) == len(c)
-            assert finished == (int(c[-1]) in ENDS) and (finished or len(c) == 10)
-            ends |= ENDS & {int(c[-1])}
+            assert not tiny.ENDS & set(c[:-1].tolist()) and 1 <= len(c) <= 10 and len(logps) == len(c)
+            assert finished == (int(c[-1]) in tiny.ENDS) and (finished or len(c) == 10)
+            ends |= tiny.ENDS & {int(c[-1])}
     assert len(ends) > 3 and {True, False} == {f for g in groups for f in g.finished}
     packed = pack(groups)
     assert packed.targets.tolist() == [t for g in groups for c in g.completions for t in c.tolist()]
 
 
 def test_an_end_token_on_the_last_allowed_place_counts_as_finished():
-    vlm = model(end_ids=range(264))
+    vlm = tiny.rolling(end_ids=range(264))
     groups = generate(vlm, prompts_of(vlm), 4, Sampling(1), seed=0)
     assert all(g.finished == [True] * 4 and all(len(c) == 1 for c in g.completions) for g in groups)
 
@@ -253,11 +195,11 @@ def test_stopping_is_trained_where_pad_is_the_end_token():
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_banned_ids_are_never_drawn_however_large_their_logits(temperature):
-    vlm = model()
-    expected = completions(generate(vlm, prompts_of(vlm), 3, Sampling(8, temperature), seed=4))
+    vlm = tiny.rolling()
+    expected = tiny.token_lists(generate(vlm, prompts_of(vlm), 3, Sampling(8, temperature), seed=4))
     vlm.net.lm_head.register_forward_hook(lambda m, args, out: out + 1e4 * vlm.banned)
     groups = generate(vlm, prompts_of(vlm), 3, Sampling(8, temperature), seed=4)
-    assert completions(groups) == expected
+    assert tiny.token_lists(groups) == expected
     drawn = torch.cat([c for g in groups for c in g.completions])
     assert not vlm.banned[drawn].any()
     assert all(p.isfinite().all() for g in groups for p in g.sampler_logps)
@@ -274,19 +216,19 @@ def test_the_folders_generation_settings_change_nothing_but_the_end_tokens(tmp_p
     assert a.end_ids == [258] and b.end_ids == [40, 256, 258]
     b.end_ids = a.end_ids
     drawn = [generate(v, prompts_of(v), 3, Sampling(12), seed=6) for v in (a, b)]
-    assert completions(drawn[0]) == completions(drawn[1])
-    assert len({tuple(c) for group in completions(drawn[0]) for c in group}) > 3
+    assert tiny.token_lists(drawn[0]) == tiny.token_lists(drawn[1])
+    assert len({tuple(c) for group in tiny.token_lists(drawn[0]) for c in group}) > 3
 
 
 def test_rollouts_of_a_model_in_training_with_gradient_checkpointing():
-    vlm = model()
-    expected = completions(generate(vlm, prompts_of(vlm), 3, Sampling(8), seed=7))
+    vlm = tiny.rolling()
+    expected = tiny.token_lists(generate(vlm, prompts_of(vlm), 3, Sampling(8), seed=7))
     assert not vlm.net.training
     vlm.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     vlm.net.train()
     modes = set()
     vlm.decoder.register_forward_pre_hook(lambda m, args: modes.update(x.training for x in vlm.net.modules()))
-    assert completions(generate(vlm, prompts_of(vlm), 3, Sampling(8), seed=7)) == expected
+    assert tiny.token_lists(generate(vlm, prompts_of(vlm), 3, Sampling(8), seed=7)) == expected
     assert modes == {False}, "rollouts run in eval mode"
     assert vlm.net.training and all(m.training for m in vlm.net.modules())
     vlm.net.lm_head.register_forward_hook(lambda *a: 1 / 0)
@@ -296,7 +238,7 @@ def test_rollouts_of_a_model_in_training_with_gradient_checkpointing():
 
 
 def test_what_is_returned_can_be_used_in_autograd():
-    vlm = model()
+    vlm = tiny.rolling()
     groups = generate(vlm, prompts_of(vlm), 2, Sampling(4))
     logged = torch.cat([p for g in groups for p in g.sampler_logps])
     returned = [t for g in groups for t in (*g.completions, *g.sampler_logps)]
@@ -306,7 +248,7 @@ def test_what_is_returned_can_be_used_in_autograd():
 
 
 def test_another_number_of_sizes_than_prompts_is_refused():
-    vlm = model()
+    vlm = tiny.rolling()
     with pytest.raises(ValueError, match="2 group sizes for 3 prompts"):
         generate(vlm, prompts_of(vlm), [1, 2], Sampling(4))
     assert generate(vlm, [], 3, Sampling(4)) == []
@@ -314,7 +256,7 @@ def test_another_number_of_sizes_than_prompts_is_refused():
 
 @pytest.mark.parametrize("size", [1, 8])
 def test_prompts_are_prefilled_once_and_finished_completions_stop_costing(size):
-    vlm = model()
+    vlm = tiny.rolling()
     tokens, patches, heads = [], [], []
     vlm.decoder.layers[0].register_forward_pre_hook(lambda m, args: tokens.append(args[0].shape[1]))
     vlm.net.model.visual.register_forward_pre_hook(lambda m, args: patches.append(len(args[0])))

@@ -1,7 +1,6 @@
 """The page of answers, in a real browser."""
 
 import pytest
-from browser import Browser
 from PIL import Image
 
 from mpcc.prompts import SYSTEM_PROMPT
@@ -45,19 +44,6 @@ def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_page(RECORDS, image_of, path, "Base <model> & friends")
     return path
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def browser(window, page):
-    window.open(page)
-    yield window
-    assert window.complaints() == []
 
 
 def texts(browser, selector):
