@@ -2,7 +2,7 @@
 
     torchrun --nproc_per_node 2 train.py                       the embedded scenes and their tiny model, 2 CPU cores
     python train.py --help                                     every option
-    torchrun --nproc_per_node 2 train.py --config mpcc/configs/qwen2.5-vl-3b.toml --task.coco COCO_FOLDER
+    torchrun --nproc_per_node 2 train.py --config mpcc/configs/qwen2.5-vl-3b-rft+prior.toml --task.coco COCO_FOLDER
     torchrun --nproc_per_node 2 train.py --task my_module:MyTask --model.path Qwen/Qwen2.5-VL-3B-Instruct
 
 A step takes `prompts_per_step` prompts and draws G completions of each; a reward scores them; what a completion earned
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -74,7 +75,7 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
         if stage == "sft":
             imitate(config, task, policy, ranks, log)
         else:
-            reinforce(config, task, policy, replica, reference, ranks, log)
+            reinforce(config, task, policy, replica, reference, ranks, log, evaluate)
         parallel.refresh(replica, policy)
         scores.append(evaluate(replica))
         log.say(f"held-out after{' ' + stage if len(stages) > 1 else ''}:  {figures(scores[-1])}")
@@ -89,19 +90,21 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
 
 
 def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, reference: Policy | None,
-              ranks: parallel.Ranks, log: RunLog) -> None:
+              ranks: parallel.Ranks, log: RunLog, evaluate: Callable[[VLM], dict[str, float]]) -> None:
     """GRPO: trains `policy` in place for `config.run.steps` steps."""
     rollout, grpo, seed = config.rollout, config.grpo, config.run.seed
     samples, optimizer = task.samples(), make_optimizer(policy, config.optim)
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature)
     first_step, bad_steps = config.steps - config.run.steps, 0
     for step in range(config.run.steps):
+        parallel.refresh(replica, policy)
+        due = step and config.run.evaluate_every and step % config.run.evaluate_every == 0
+        held_out = evaluate(replica) if due else {}
+
+        # Rollout: G completions of every prompt, from the replica, which holds the policy's current weights.
         began, sums = time.monotonic(), Sums()
         chosen = step_indices(len(samples), rollout.prompts_per_step, seed, step)
         mine = [samples[i] for i in parallel.share(chosen, ranks)]
-
-        # Rollout: G completions of every prompt, from a replica that holds the policy's current weights.
-        parallel.refresh(replica, policy)
         with_prior = grpo.prior and (grpo.prior_until == 0 or step < grpo.prior_until)
         priors = [replica.encode_completion(s.prior, f"prior of sample {s.id}") if with_prior and s.prior else None
                   for s in mine]
@@ -175,7 +178,7 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
         sums.peak("seconds", seconds)
         sums.peak("seconds/rollout", rollout_seconds)
         sums.total("tokens_per_second", counts[0] / seconds)
-        metrics = sums.reduce(ranks.device)
+        metrics = sums.reduce(ranks.device) | {f"held_out/{name}": value for name, value in held_out.items()}
         log.step(first_step + step + 1, metrics)
         if bad_steps >= config.run.max_bad_steps:
             raise ValueError(f"step {step + 1}: the gradient was not finite {bad_steps} times in a row; last metrics: "
@@ -191,7 +194,9 @@ def record_group(sums: Sums, group: Group, rewards: list[float], terms: dict[str
     sums.mean("finished", sum(group.finished[i] for i in sampled), len(sampled))
     sums.mean("zero_variance", float(not group.advantages.any()), 1)
     if group.prior_slot is not None:
-        sums.mean("prior_advantage", group.advantages[group.prior_slot], 1)
+        advantage = group.advantages[group.prior_slot]
+        sums.mean("prior_advantage", advantage, 1)
+        sums.mean("prior_positive", advantage > 0, 1)
 
 
 def record_batch(sums: Sums, batch: Packed, out: PolicyOutput, result: PolicyLoss, with_kl: bool) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 PANELS = (
     # title, metrics, as a share of 1, lowest value of the axis
     ("reward and its terms", ("reward", "reward/*"), False, None),
-    ("exact match and format", ("reward/exact", "reward/format"), True, 0.0),
+    ("exact match and format", ("reward/exact", "reward/format", "held_out/exact_match"), True, 0.0),
     ("groups without variance", ("zero_variance",), True, 0.0),
     ("KL to the reference", ("kl",), False, None),
     ("entropy (nats per token)", ("entropy",), False, 0.0),
@@ -86,7 +86,7 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
     """A reward term has the same colour in every panel; whatever stands alone has the first."""
     terms = [name for name in names if name.startswith("reward/")]
     colours = {name: _COLOURS[1 + i % (len(_COLOURS) - 1)] for i, name in enumerate(terms)}
-    return dict.fromkeys(names, _COLOURS[0]) | colours | {"logprob/prior": _COLOURS[1]}
+    return dict.fromkeys(names, _COLOURS[0]) | colours | {"logprob/prior": _COLOURS[1], "held_out/exact_match": "black"}
 
 
 def _values(history: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
@@ -95,9 +95,12 @@ def _values(history: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
 
 
 def _draw(axes: Any, steps: np.ndarray, values: np.ndarray, colour: str, name: str) -> None:
+    seen = np.isfinite(values)
+    if seen.mean() < 0.5:  # recorded now and then: its points are joined
+        steps, values = steps[seen], values[seen]
     window = max(1, len(steps) // 10)
     smoothed = smooth(values, window)
-    label = f"{name.rsplit('/')[-1]}  {smoothed[np.isfinite(smoothed)][-1]:.3g}"
+    label = f"{name.replace('held_out/', 'held-out ').rsplit('/')[-1]}  {smoothed[np.isfinite(smoothed)][-1]:.3g}"
     if window > 1:
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.9)
     # few steps, or one between two gaps, would leave no visible line

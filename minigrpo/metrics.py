@@ -2,8 +2,9 @@
 
 Every rank calls everything here; only rank 0 writes and prints. Names of a step's metrics that have a place of their
 own on the progress line or in the curves: `reward`, `reward/<term>` (unweighted; `reward/exact` is the exact match),
-`kl`, `entropy`, `length`, `grad_norm`, `tokens_per_second`, `zero_variance`, `logprob/prior`, `logprob/sampled` and
-`seconds`, the step's duration, from which the time left follows. Every other name is written down as well.
+`kl`, `entropy`, `length`, `grad_norm`, `tokens_per_second`, `zero_variance`, `logprob/prior`, `logprob/sampled`,
+`held_out/exact_match` and `seconds`, the step's duration, from which the time left follows. Every other name is
+written down as well.
 """
 
 from __future__ import annotations

@@ -107,6 +107,8 @@ class Run:
     """Run folder; empty takes the next free one of runs/001, runs/002, …"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
+    evaluate_every: int = 0
+    """Steps of reinforcement between evaluations on held-out data, beside those before and after; 0 makes none."""
     max_bad_steps: int = 5
     """Steps in a row with a non-finite loss or gradient after which the run stops."""
     log_completions: int = 2
@@ -144,7 +146,7 @@ STRATEGIES = {
 _LIMITS = (
     ("at least", operator.ge, 0, "model.min_pixels model.max_pixels grpo.beta grpo.clip_low grpo.clip_high "
      "grpo.prior_until sft.steps optim.beta1 optim.beta2 optim.weight_decay optim.warmup run.steps run.seed "
-     "run.log_completions"),
+     "run.evaluate_every run.log_completions"),
     ("at least", operator.ge, 1, "rollout.group_size rollout.prompts_per_step rollout.max_new_tokens "
      "rollout.max_prompt_tokens sft.prompts_per_step grpo.updates_per_rollout optim.tokens_per_micro_batch "
      "run.max_bad_steps"),

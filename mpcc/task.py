@@ -20,9 +20,11 @@ from mpcc.coco import Coco
 from mpcc.masks import Fill, Kind, apply_mask, check_choice, hidden_region, others_visible
 from mpcc.pairs import Pair, file_pairs, instance_pairs
 from mpcc.rewards import REWARD_WEIGHTS, Similarity, Variant, reward_terms
+from mpcc.signatures import blacked_out, format_collapse, rigidity
 from mpcc.splits import read_halves
 
 Half = Literal["all", "id", "ood"]
+Without = Literal["", "format", "exact", "levenshtein"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Config:
     """eq3: format + exact match + similarity. scripted: 0.6 format + indel ratio, as the authors' scripts add it up."""
     levenshtein: Similarity = "distance"
     """Similarity under eq3: 1 - Levenshtein distance over the longer length, or the indel ratio."""
+    without: Without = ""
+    """Reward term that does not count, though it is logged (ablation N2)."""
     system_prompt: bool = True
     """Send the system prompt of the paper's Table 1."""
     half: Half = "all"
@@ -115,7 +119,8 @@ class MaskedPrediction(Task):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         _check(config)
-        self.reward_weights = REWARD_WEIGHTS[config.reward]
+        self._traces: list[str] = []  # of the training pairs, once they were asked for
+        self.reward_weights = {**REWARD_WEIGHTS[config.reward], **({config.without: 0.0} if config.without else {})}
 
     def samples(self) -> Sequence[Sample]:
         """Training samples. Raises ValueError or FileNotFoundError for unusable data, or where there is no pair."""
@@ -132,7 +137,10 @@ class MaskedPrediction(Task):
     def evaluate(self, answer: Answer) -> dict[str, float]:
         """Means over the held-out pairs: `exact_match`, `format`, `levenshtein`, the weighted `reward`; `n` of them.
 
-        Where pairs carry a difficulty, also `exact_match_{difficulty}`. Empty with `held_out` = 0.
+        Where pairs carry a difficulty, also `exact_match_{difficulty}`. And three signs of failure, as shares
+        (`mpcc.signatures`): `rigid`, 5-grams of reasoning that stand in a training trace (F1; absent without
+        reasoning, or before `samples` was called); `exact_match_black`, right though the image is all black (F2);
+        `collapsed`, right without the format (F3). Empty with `held_out` = 0.
 
         Raises:
             ValueError: `answer` gave another number of completions than there are samples.
@@ -140,17 +148,25 @@ class MaskedPrediction(Task):
         if not self.config.held_out:
             return {}
         samples = self._held_out
-        completions = answer(samples)
+        seen, blind = answer(samples), answer([blacked_out(sample) for sample in samples])
         terms: dict[str, list[float]] = defaultdict(list)
-        for pair, completion in zip(samples.pairs, completions, strict=True):
+        for pair, completion, guess in zip(samples.pairs, seen, blind, strict=True):
             scores = {name: values[0] for name, values in self._terms(pair.answer, [completion]).items()}
             terms["exact_match"].append(scores["exact"])
             terms["format"].append(scores["format"])
             terms["levenshtein"].append(scores["levenshtein"])
             terms["reward"].append(sum(self.reward_weights[name] * score for name, score in scores.items()))
+            terms["exact_match_black"].append(self._terms(pair.answer, [guess])["exact"][0])
             if pair.difficulty:
                 terms[f"exact_match_{pair.difficulty}"].append(scores["exact"])
-        return {name: fmean(values) for name, values in terms.items()} | {"n": float(len(completions))}
+        records = [
+            {"kind": "free", "file_name": pair.image.file_name, "completion": completion, "answer": pair.answer}
+            for pair, completion in zip(samples.pairs, seen, strict=True)
+        ]
+        signs = {"collapsed": format_collapse(records)["collapsed"]["percent"] / 100, "n": float(len(seen))}
+        if self._traces and (rigid := rigidity(records, self._traces)["from_traces"]) is not None:
+            signs["rigid"] = rigid / 100
+        return {name: fmean(values) for name, values in terms.items()} | signs
 
     def _terms(self, answer: str, completions: Sequence[str]) -> dict[str, list[float]]:
         return reward_terms(completions, answer, self.config.reward, self.config.levenshtein)
@@ -159,7 +175,9 @@ class MaskedPrediction(Task):
     def _train(self) -> MaskedSamples:
         samples, config = self._load(self.config.train_split, self.config.pairs), self.config
         pairs = samples.pairs if config.half == "all" else _of_half(samples.pairs, config.half, config.halves)
-        return MaskedSamples(samples.coco, _keep_traces(pairs, config.traces), config)
+        pairs = _keep_traces(pairs, config.traces)
+        self._traces = [pair.trace for pair in pairs if pair.trace]
+        return MaskedSamples(samples.coco, pairs, config)
 
     @cached_property
     def _held_out(self) -> MaskedSamples:
@@ -217,6 +235,7 @@ def _check(config: Config) -> None:
     check_choice("reward", config.reward, Variant)
     check_choice("levenshtein", config.levenshtein, Similarity)
     check_choice("half", config.half, Half)
+    check_choice("without", config.without, Without)
     if config.held_out < 0:
         raise ValueError(f"held_out = {config.held_out} must be 0 or more pairs")
     if not 0 <= config.traces <= 1:

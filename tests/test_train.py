@@ -98,8 +98,19 @@ def test_a_prior_takes_the_last_slot_and_its_reward_is_one_of_the_group(run, tmp
         assert line["advantage"] == pytest.approx(float(group_advantages(torch.tensor(rewards))[-1]), rel=1e-5)
     expected = np.mean([line["advantage"] for line in logged])
     assert lines(prior)[0]["prior_advantage"] == pytest.approx(expected, rel=1e-6)
+    assert lines(prior)[0]["prior_positive"] == np.mean([line["advantage"] > 0 for line in logged])
     assert not any(line["prior"] for line in lines(plain, "completions"))
     assert "prior_advantage" not in lines(plain)[0]
+
+
+def test_an_evaluation_on_the_way_is_that_of_a_run_that_ends_there(run):
+    constant = {"optim__schedule": "constant", "optim__warmup": 0, "optim__lr": 0.02}
+    longer = run("longer", run__steps=5, run__evaluate_every=2, **constant)
+    found = [{k: v for k, v in line.items() if k.startswith("held_out/")} for line in lines(longer)]
+    assert [bool(figures) for figures in found] == [False, False, True, False, True]
+    ended = result(run("ended", run__steps=2, **constant))
+    assert found[2] == {f"held_out/{name}": value for name, value in ended["after"].items()}
+    assert ended["after"]["letters"] != ended["before"]["letters"]
 
 
 def test_the_prior_does_not_count_as_the_models_own(run, tmp_path):

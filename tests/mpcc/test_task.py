@@ -99,6 +99,7 @@ def test_without_coco_the_scenes_are_used(folder, monkeypatch):
     ({"fill": "red"}, "fill = 'red' is unknown: choose one of black, mean"),
     ({"reward": "eq4"}, "reward = 'eq4' is unknown: choose one of eq3, scripted"),
     ({"levenshtein": "ratio"}, "levenshtein = 'ratio' is unknown: choose one of distance, indel"),
+    ({"without": "length"}, "without = 'length' is unknown"),
     ({"held_out": -1}, "held_out = -1 must be 0 or more"),
     ({"min_area": 0.6}, "min_area = 0.6 and max_area = 0.5 must be shares"),
     ({"max_area": 1.5}, "0 <= min_area < max_area <= 1"),
@@ -127,8 +128,16 @@ def test_held_out_is_the_same_choice_in_every_run(folder):
     assert chosen != everything[:5]
 
 
-def answers(*texts):
-    return lambda samples: [text.format(sample.data["answer"]) for text, sample in zip(texts, samples, strict=True)]
+def answers(*texts, black=None):
+    """A model that says `texts` of the held-out images, and `black` of each all-black one."""
+
+    def answer(samples):
+        if all(sample.id.endswith("/black") for sample in samples):
+            assert all(image.getextrema() == ((0, 0),) * 3 for sample in samples for image in sample.images)
+            return [black or ""] * len(samples)
+        return [text.format(sample.data["answer"]) for text, sample in zip(texts, samples, strict=True)]
+
+    return answer
 
 
 def test_evaluation_means(folder, tmp_path):
@@ -143,13 +152,27 @@ def test_evaluation_means(folder, tmp_path):
         "reward": (3 + 2 + 1 + 2 / 3 + 0) / 4,
         "exact_match_easy": 1.0,
         "exact_match_hard": 0.0,
+        "exact_match_black": 0.0,
+        "collapsed": 2 / 4,
         "n": 4.0,
     }, abs=1e-12)  # fmt: skip
 
 
+def test_evaluation_shows_what_is_right_without_the_image_and_said_by_rote(folder, tmp_path):
+    trace = "The long leash on the floor belongs to a pet."
+    path = pairs_file(tmp_path / "p.json", pair(cot_data=trace) | {"bbox": [5, 10, 30, 30]})
+    chosen = task(folder, pairs=path, held_out_pairs=path, held_out_split="val2017")
+    chosen.samples()
+    said = "<think> A leash on the floor belongs to a pet. </think><answer>{}</answer>"
+    figures = chosen.evaluate(answers(said, black=RIGHT.format("dog")))
+    assert (figures["exact_match_black"], figures["collapsed"]) == (1.0, 0.0)
+    assert figures["rigid"] == pytest.approx(4 / 5), "all but: a leash on the floor"
+
+
 def test_evaluation_of_the_scripted_reward(folder):
     figures = task(folder, held_out=1, reward="scripted").evaluate(answers(RIGHT))
-    assert figures == pytest.approx({"exact_match": 1, "format": 1, "levenshtein": 1, "reward": 1.6, "n": 1}, abs=1e-12)
+    assert figures == pytest.approx({"exact_match": 1, "format": 1, "levenshtein": 1, "reward": 1.6, "n": 1,
+                                     "exact_match_black": 0, "collapsed": 0}, abs=1e-12)  # fmt: skip
 
 
 def test_nothing_held_out_evaluates_nothing(folder):
@@ -181,6 +204,6 @@ def test_reward_and_its_weights(folder):
 
 def test_every_option_is_documented():
     found = options({"task": Config})
-    assert len(found) == 16
+    assert len(found) == 17
     assert all(option.meaning.endswith(".") for option in found.values())
     assert found["task.mask"].choices == ("box", "box_hard", "polygon", "instances", "random_box")
