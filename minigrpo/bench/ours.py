@@ -1,0 +1,124 @@
+"""The side "ours": a GRPO step of minigrpo, the way `train.py` makes it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from minigrpo import Sampling, generate, group_advantages, parallel, policy_loss
+from minigrpo.bench.meter import Meter, fastest
+from minigrpo.bench.workload import Workload
+from minigrpo.config import Model, Optim
+from minigrpo.losses import completion_weights
+from minigrpo.optim import clip_and_step, make_optimizer
+
+OPTIM = Optim(lr=1e-6)
+
+
+class Ours:
+    """Policy, replica and reference, loaded as a run loads them."""
+
+    def __init__(self, workload: Workload, folder: Path) -> None:
+        self.workload, self.meter = workload, Meter(workload.device)
+        self.ranks = parallel.Ranks(0, 1, torch.device(workload.device))
+        self.model = Model(dtype=workload.dtype, gradient_checkpointing=workload.checkpointing)
+        roles = parallel.load_roles(str(folder), self.model, self.ranks, workload.beta > 0)
+        self.policy, self.replica, self.reference = roles
+        self.replica.end_ids = []  # every completion has the full length
+        self.optimizer = make_optimizer(self.policy, OPTIM)
+
+    def facts(self) -> dict[str, Any]:
+        """What was built: parameters, and the tokens of a prompt as the engine encodes it."""
+        prompt = self.replica.encode(self.workload.samples(0)[0])
+        return {"parameters": sum(p.numel() for p in self.replica.net.parameters()), "prompt_tokens": len(prompt),
+                "image_tokens": len(prompt.image_positions)}  # fmt: skip
+
+    def step(self, number: int) -> dict[str, dict[str, float]]:
+        """One whole step; what `Meter.end` gives."""
+        workload, samples = self.workload, self.workload.samples(number)
+        self.meter.begin()
+        with self.meter.phase("rollout"):
+            groups = self._rollout(samples, number, workload.completion)
+        for i, group in enumerate(groups):
+            for completion in group.completions:
+                self.replica.decode(completion)  # what a reward would read
+            rewards = torch.tensor(workload.rewards(number, i))
+            groups[i] = replace(group, advantages=group_advantages(rewards))
+        batches, _, vision = parallel.even_batches(groups, groups, OPTIM.tokens_per_micro_batch, self.ranks)
+        self.policy.train()
+        context = parallel.precision(self.model.dtype, self.ranks)
+        refs = [None] * len(batches)
+        if self.reference is not None:
+            with self.meter.phase("scoring"), torch.no_grad(), context:
+                refs = [self.reference(batch, 1.0, vision).logps for batch in batches]
+        with self.meter.phase("update"):
+            for batch, ref in zip(batches, refs, strict=True):
+                weights = completion_weights(batch.lengths, "token", workload.tokens, workload.sequences,
+                                             workload.prompts, workload.completion)  # fmt: skip
+                with context:
+                    logps = self.policy(batch, 1.0, vision).logps
+                result = policy_loss(logps, logps.detach(), batch.advantages[batch.owner], weights[batch.owner],
+                                     ref_logps=ref, beta=workload.beta)  # fmt: skip
+                result.loss.backward()
+            clip_and_step(self.optimizer, self.policy, OPTIM.lr, OPTIM.max_grad_norm)
+        return self.meter.end()
+
+    def decoding(self) -> dict[str, float]:
+        """Seconds of a decode step, and of the bare matrix products of one: `seconds_per_token`, `bare_seconds`.
+
+        A rollout is prefill and one decode step a token, so one of all tokens less one of a single token is the rest.
+        """
+        whole, single, bare = [], [], []
+        for number in range(self.workload.steps + 1, self.workload.steps + 4):
+            samples = self.workload.samples(number)
+            for tokens, seconds in ((self.workload.completion, whole), (1, single)):
+                self.meter.begin()
+                self._rollout(samples, number, tokens)
+                seconds.append(self.meter.end()["step"]["seconds"])
+            bare.append(self._bare_products())
+        rest = median(whole) - median(single)
+        return {"seconds_per_token": rest / (self.workload.completion - 1), "bare_seconds": median(bare)}
+
+    def _rollout(self, samples, number: int, tokens: int):
+        parallel.refresh(self.replica, self.policy)
+        prompts = [self.replica.encode(sample) for sample in samples]
+        return generate(self.replica, prompts, self.workload.group_size, Sampling(tokens), step=number)
+
+    @torch.no_grad()
+    def _bare_products(self) -> float:
+        """Seconds of the matrix products of one decode step at half of the completions' length, nothing else."""
+        w, text = self.workload, self.replica.text_config
+        heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
+        size, per_head = text.hidden_size // heads, heads // kv_heads
+        weights = [m.weight for m in self.replica.decoder.modules() if isinstance(m, torch.nn.Linear)]
+        weights.append(self.replica.net.lm_head.weight)
+        inputs = {n: weights[0].new_ones(w.sequences, n) for n in {m.shape[1] for m in weights}}
+        prompts = weights[0].new_ones(w.prompts, kv_heads, w.prompt_tokens - 1, size)
+        own = weights[0].new_ones(w.sequences, kv_heads, max(1, w.completion // 2), size)
+        by_group = weights[0].new_ones(w.prompts, kv_heads, w.group_size * per_head, size)
+        by_row = weights[0].new_ones(w.sequences, kv_heads, per_head, size)
+
+        def products() -> None:
+            for weight in weights:
+                F.linear(inputs[weight.shape[1]], weight)
+            for query, keys in ((by_group, prompts), (by_row, own)) * text.num_hidden_layers:
+                (query @ keys.transpose(-1, -2)) @ keys
+
+        return fastest(products, w.device, 0.3)
+
+
+def run(workload: Workload, folder: Path, link) -> None:
+    """Makes a step whenever the other end of `link`, a `worker.Link`, asks for one."""
+    side = Ours(workload, folder)
+    link.answer({"facts": side.facts()})
+    for number in itertools.count():
+        while (asked := link.wait()) == "decoding":
+            link.answer(side.decoding())
+        assert asked == "step", asked
+        link.answer(side.step(number))

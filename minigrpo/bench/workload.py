@@ -1,0 +1,191 @@
+"""Reference workloads: model shapes, prompts, images, and a model folder with random weights."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from minigrpo.task import Sample
+
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+            "<|image_pad|>", "<|video_pad|>")  # fmt: skip
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
+    "{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEMPLATE_TOKENS = 7
+"""Text tokens that the template adds to a question about one image."""
+SIDE = 28
+"""Pixels of an image token's side: a patch of 14, two merged."""
+WINDOW = 112
+
+MODELS = {
+    "cpu": {
+        "text": {"num_hidden_layers": 8, "hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2,
+                 "intermediate_size": 1408, "vocab_size": 32000},
+        "vision": {"depth": 8, "hidden_size": 320, "num_heads": 8, "intermediate_size": 864,
+                   "fullatt_block_indexes": [3, 7]},
+        "rope": {"mrope_section": [8, 12, 12], "rope_theta": 10000.0},
+    },
+    "gpu": {  # Qwen2.5-VL-3B
+        "text": {"num_hidden_layers": 36, "hidden_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 2,
+                 "intermediate_size": 11008, "vocab_size": 151936},
+        "vision": {"depth": 32, "hidden_size": 1280, "num_heads": 16, "intermediate_size": 3420,
+                   "fullatt_block_indexes": [7, 15, 23, 31]},
+        "rope": {"mrope_section": [16, 24, 24], "rope_theta": 1000000.0},
+    },
+    "toy": {
+        "text": {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+                 "intermediate_size": 96, "vocab_size": 400},
+        "vision": {"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48,
+                   "fullatt_block_indexes": [1]},
+        "rope": {"mrope_section": [2, 3, 3], "rope_theta": 10000.0},
+    },
+}  # fmt: skip
+"""Shapes of the models: configuration numbers of the language model and of the vision tower."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one benchmark measures.
+
+    Attributes:
+        name: The reference workload and its model: cpu, gpu or toy.
+        prompts: Prompts of a step, each with one image of its own.
+        image: Width and height of an image in pixels.
+        text_tokens: Tokens of a prompt beside those of its image.
+        group_size: Completions of a prompt, G.
+        completion: Tokens of every completion; none ends early.
+        dtype, device: Computing precision, and where.
+        threads: Threads of each side's process.
+        beta: Weight of the KL to the reference; at 0 nothing is scored.
+        steps: Measured steps, after one that is not.
+        micro_batch: Whole sequences in one forward of the update in plain and TRL; 0: as many as fit in memory.
+        checkpointing: Whether activations are recomputed in the backward pass, on every side.
+    """
+
+    name: str
+    prompts: int
+    image: tuple[int, int]
+    text_tokens: int
+    group_size: int
+    completion: int
+    dtype: str
+    device: str
+    threads: int = 2
+    beta: float = 0.04
+    steps: int = 3
+    micro_batch: int = 0
+    checkpointing: bool = False
+
+    @property
+    def sequences(self) -> int:
+        """Completions of a step."""
+        return self.prompts * self.group_size
+
+    @property
+    def tokens(self) -> int:
+        """Completion tokens of a step."""
+        return self.sequences * self.completion
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches of an image, as the image processor rounds its size."""
+        width, height = self.image
+        return 2 * max(1, round(height / SIDE)), 2 * max(1, round(width / SIDE))
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of an image."""
+        return self.grid[0] * self.grid[1] // 4
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of a prompt."""
+        return self.image_tokens + self.text_tokens
+
+    def samples(self, step: int) -> list[Sample]:
+        """The prompts of a step: random words, and an image of noise that no other prompt has."""
+        words = MODELS[self.name]["text"]["vocab_size"] - len(SPECIALS) - 4
+        width, height = self.image
+        made = []
+        for i in range(self.prompts):
+            draw = random.Random(f"{step}/{i}")
+            question = " ".join(f"w{draw.randrange(words)}" for _ in range(self.text_tokens - TEMPLATE_TOKENS))
+            noise = np.random.default_rng((step, i)).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            made.append(Sample(f"{step}-{i}", question, (Image.fromarray(noise),)))
+        return made
+
+    def rewards(self, step: int, prompt: int) -> list[float]:
+        """Rewards [G] of a group: random, since what is written does not matter here."""
+        draw = random.Random(f"reward {step}/{prompt}")
+        return [draw.random() for _ in range(self.group_size)]
+
+
+WORKLOADS = {
+    "cpu": Workload("cpu", 2, (560, 420), 100, 8, 64, "float32", "cpu"),
+    "gpu": Workload("gpu", 4, (640, 480), 110, 8, 256, "bfloat16", "cuda"),
+    "toy": Workload("toy", 2, (112, 84), 20, 4, 6, "float32", "cpu", threads=1),
+}
+
+
+def with_image_tokens(workload: Workload, tokens: int) -> Workload:
+    """The workload with images of about so many tokens, close to 4 : 3."""
+    def badness(rows: int) -> tuple[int, float]:
+        columns = max(1, round(tokens / rows))
+        return abs(rows * columns - tokens), abs(np.log(columns / rows * 3 / 4))
+
+    # a row more or less may hit the number exactly, but a strip is no picture
+    near = [rows for rows in range(1, tokens + 1) if 0.5 <= rows / (tokens * 3 / 4) ** 0.5 <= 1.6] or [1]
+    rows = min(near, key=badness)
+    return replace(workload, image=(max(1, round(tokens / rows)) * SIDE, rows * SIDE))
+
+
+def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """One token a word, `vocabulary` entries in all, Qwen's special tokens first."""
+    words = [*SPECIALS, "<unk>", "user", "assistant", "system"]
+    words += [f"w{i}" for i in range(vocabulary - len(words))]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIALS])
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+                                   unk_token="<unk>", chat_template=TEMPLATE, model_max_length=32768)  # fmt: skip
+
+
+def build_folder(workload: Workload, folder: Path) -> None:
+    """Writes the workload's model in HF format: configuration, random weights, tokenizer, image processor."""
+    shapes = MODELS[workload.name]
+    tok = tokenizer(shapes["text"]["vocab_size"])
+    ids = tok.convert_tokens_to_ids
+    text = shapes["text"] | {"max_position_embeddings": 32768, "tie_word_embeddings": True, "bos_token_id": None,
+                             "eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>"),
+                             "rope_parameters": {"rope_type": "default", **shapes["rope"]}}  # fmt: skip
+    vision = shapes["vision"] | {"out_hidden_size": text["hidden_size"], "patch_size": SIDE // 2, "window_size": WINDOW,
+                                 "spatial_merge_size": 2, "temporal_patch_size": 2, "hidden_act": "silu"}  # fmt: skip
+    config = Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, tie_word_embeddings=True, image_token_id=ids("<|image_pad|>"),
+        video_token_id=ids("<|video_pad|>"), vision_start_token_id=ids("<|vision_start|>"),
+        vision_end_token_id=ids("<|vision_end|>"),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    dtype = getattr(torch, workload.dtype)
+    net = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype)
+    net.generation_config = GenerationConfig(pad_token_id=ids("<|endoftext|>"))  # no end token: lengths are fixed
+    net.save_pretrained(folder)
+    tok.save_pretrained(folder)
+    preprocessor = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor",
+                    "size": {"shortest_edge": 3136, "longest_edge": 12845056}, "min_pixels": 3136,
+                    "max_pixels": 12845056, "patch_size": SIDE // 2, "temporal_patch_size": 2, "merge_size": 2,
+                    "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")

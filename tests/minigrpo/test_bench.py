@@ -1,0 +1,292 @@
+"""The benchmark: what it counts is what happens, its sides compute the same thing, and its command says what it did."""
+
+import json
+import sys
+from collections import Counter
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from minigrpo import pack
+from minigrpo.bench import __main__ as bench
+from minigrpo.bench import flops, memory, report
+from minigrpo.bench.meter import Meter, matrix_rate
+from minigrpo.bench.ours import Ours
+from minigrpo.bench.plain import Plain
+from minigrpo.bench.sides import Measured, Side, SideError
+from minigrpo.bench.workload import MODELS, WORKLOADS, build_folder, with_image_tokens
+
+TOY = WORKLOADS["toy"]
+SIDES = {"ours": Ours, "plain": Plain}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    build_folder(TOY, folder)
+    return folder
+
+
+def counting(nets):
+    """Rows through the first decoder layer, the first vision block and the LM head of the models."""
+    rows = Counter()
+
+    def watch(name, module):
+        def look(module, args, output):
+            given = output[0] if isinstance(output, tuple) else output
+            rows[name] += given.numel() // given.shape[-1]
+
+        module.register_forward_hook(look)
+
+    for net in nets:
+        watch("language", net.model.language_model.layers[0])
+        watch("patches", net.model.visual.blocks[0])
+        watch("head", net.lm_head)
+    return rows
+
+
+@pytest.mark.parametrize("name", ["ours", "plain"])
+def test_what_is_counted_is_what_goes_through_the_model(folder, name):
+    side = SIDES[name](TOY, folder)
+    policy, reference = (role.net if name == "ours" else role for role in (side.policy, side.reference))
+    rows, seen = counting([policy, reference]), []
+    phase = side.meter.phase
+    side.meter.phase = lambda name: seen.append(dict(rows)) or rows.clear() or phase(name)
+    side.step(0)
+    seen.append(dict(rows))
+    patches = TOY.grid[0] * TOY.grid[1]
+    for found, (phase, work) in zip(seen[1:], flops.work(TOY, name == "ours").items(), strict=True):
+        # the LM head computes one row before the completion, or once more in backward
+        extra = {"plain": {"rollout": 0, "scoring": TOY.sequences, "update": TOY.sequences},
+                 "ours": {"rollout": 0, "scoring": 0, "update": work.head}}[name][phase]  # fmt: skip
+        assert found == {"language": work.language, "patches": patches * work.images, "head": work.head + extra}, phase
+
+
+def test_operations_are_those_that_torch_counts(folder):
+    side = Plain(replace(TOY, beta=0), folder)
+    inputs, pixels = side.encode(TOY.samples(0))
+    inputs = side.sample(inputs, pixels)
+    side.policy.set_attn_implementation("eager")  # sees every pair, as the counter does
+    rows = torch.arange(TOY.sequences)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        side.logps(side.policy, inputs, pixels, rows)
+    assert flops.parameters(TOY) == sum(p.numel() for p in side.policy.parameters() if p.dim() > 1)
+    length = TOY.prompt_tokens + TOY.completion
+    done = replace(flops.work(TOY, shared=False)["scoring"], pairs=TOY.sequences * length**2,
+                   head=TOY.sequences * (TOY.completion + 1))  # fmt: skip
+    assert counter.get_total_flops() == pytest.approx(flops.forward(TOY, done), rel=0.002)
+
+
+def test_pairs_are_those_of_the_masks():
+    p, c, g = TOY.prompt_tokens, TOY.completion, TOY.group_size
+    whole = torch.ones(p + c, p + c).tril()
+    assert flops.work(TOY, shared=False)["update"].pairs == TOY.sequences * whole.sum()
+    # once per group: the prompt without its last token; for each completion, rows from that token on
+    packed = whole[: p - 1].sum() + g * whole[p - 1 : -1].sum()
+    assert flops.work(TOY, shared=True)["update"].pairs == TOY.prompts * packed
+    assert flops.operations(replace(TOY, beta=0), True)["scoring"] == 0
+
+
+def test_both_sides_score_alike(folder):
+    ours, plain = Ours(TOY, folder), Plain(TOY, folder)
+    ours.policy.vlm.banned[:] = False  # plain transformers bans no token when it scores
+    samples = TOY.samples(0)
+    groups = ours._rollout(samples, 0, TOY.completion)
+    mine = ours.policy(pack(groups)).logps
+    inputs, pixels = plain.encode(samples)
+    drawn = torch.stack([c for group in groups for c in group.completions])
+    inputs = {"input_ids": torch.cat([inputs["input_ids"], drawn], 1),
+              "attention_mask": torch.cat([inputs["attention_mask"], drawn * 0 + 1], 1),
+              "mm_token_type_ids": torch.cat([inputs["mm_token_type_ids"], drawn * 0], 1)}  # fmt: skip
+    theirs = plain.logps(plain.policy, inputs, pixels, torch.arange(TOY.sequences))
+    assert (mine - theirs.flatten()).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["ours", "plain"])
+def test_no_completion_ends_early_and_every_phase_is_measured(folder, name):
+    side = SIDES[name](replace(TOY, micro_batch=4), folder)
+    end = side.replica.tokenizer.eos_token_id if name == "ours" else side.tokenizer.eos_token_id
+    before = [p.detach().clone() for p in side.policy.parameters()]
+    net = side.policy.net if name == "ours" else side.policy
+
+    def favour_the_end(module, args, logits):
+        return logits.index_fill(-1, torch.tensor([end]), 100.0)
+
+    handle = net.lm_head.register_forward_hook(favour_the_end)
+    lengths = Counter()
+    if name == "ours":
+        lengths.update(len(c) for g in side._rollout(TOY.samples(0), 0, TOY.completion) for c in g.completions)
+        assert lengths == {TOY.completion: TOY.sequences}
+    else:
+        side.sample(*side.encode(TOY.samples(0)))  # raises where one is shorter
+    handle.remove()
+    found = side.step(0)
+    assert set(found) == {"rollout", "scoring", "update", "step"}
+    assert sum(found[phase]["seconds"] for phase in flops.PHASES) <= found["step"]["seconds"]
+    assert found["step"]["peak_memory"] >= max(found[phase]["peak_memory"] for phase in flops.PHASES) > 1e8
+    assert any(not torch.equal(a, b) for a, b in zip(before, side.policy.parameters(), strict=True))
+
+
+def test_prompts_have_the_wanted_length_and_their_own_images(folder):
+    side = Ours(TOY, folder)
+    samples = [*TOY.samples(0), *TOY.samples(1)]
+    prompts = [side.replica.encode(sample) for sample in samples]
+    assert {len(p) for p in prompts} == {TOY.prompt_tokens}
+    assert {len(p.image_positions) for p in prompts} == {TOY.image_tokens}
+    assert len({sample.images[0].tobytes() for sample in samples}) == len({s.question for s in samples}) == 4
+
+
+def test_the_reference_workloads_are_those_that_are_named():
+    cpu, gpu = WORKLOADS["cpu"], WORKLOADS["gpu"]
+    assert (cpu.image_tokens, cpu.prompt_tokens, cpu.sequences, cpu.tokens) == (300, 400, 16, 1024)
+    assert (gpu.image_tokens, gpu.prompt_tokens, gpu.sequences, gpu.tokens) == (391, 501, 32, 8192)
+    assert MODELS["gpu"]["text"]["vocab_size"] == 151936
+
+
+@pytest.mark.parametrize("tokens", [12, 100, 300, 391, 600, 1200])
+def test_an_image_has_the_wanted_tokens_and_is_no_strip(tokens):
+    one = with_image_tokens(WORKLOADS["cpu"], tokens)
+    width, height = one.image
+    assert abs(one.image_tokens - tokens) <= 0.02 * tokens and 0.5 < width / height < 2.5
+
+
+def test_micro_batches_fill_the_memory_and_no_more():
+    cpu = WORKLOADS["cpu"]
+    one, model = memory.bytes_of_sequence(cpu), 5 * 4 * flops.parameters(cpu)
+    assert memory.sequences_that_fit(cpu, free=1000 * one) == 16
+    assert memory.sequences_that_fit(cpu, free=(8 * one + model) / memory.USED + 1) == 8
+    assert memory.sequences_that_fit(cpu, free=(8 * one + model) / memory.USED - 1e6) == 4
+    assert memory.sequences_that_fit(cpu, free=0) == 1
+    assert memory.bytes_of_sequence(replace(cpu, checkpointing=True)) < one / 3
+
+
+def test_a_peak_belongs_to_its_phase():
+    meter = Meter("cpu")
+    meter.begin()
+    with meter.phase("rollout"):
+        torch.ones(50_000_000).sum()
+    for _ in range(2):
+        with meter.phase("update"):
+            torch.ones(10).sum()
+    found = meter.end()
+    assert found["rollout"]["peak_memory"] > found["update"]["peak_memory"] + 150e6
+    assert found["step"]["peak_memory"] == found["rollout"]["peak_memory"]
+    meter.begin()
+    assert set(meter.end()) == {"step"}
+    assert matrix_rate("cpu", "float32", 0.01) > 1e8
+
+
+def step(rollout, update, peak):
+    return {"rollout": {"seconds": rollout, "peak_memory": peak / 2},
+            "update": {"seconds": update, "peak_memory": peak},
+            "step": {"seconds": rollout + update, "peak_memory": peak}}  # fmt: skip
+
+
+def facts():
+    return {"parameters": 1, "prompt_tokens": TOY.prompt_tokens, "image_tokens": TOY.image_tokens}
+
+
+def test_medians_shares_and_ratios():
+    ours = Measured(facts(), [step(1, 1, 5e8), step(2, 2, 6e8), step(9, 1, 5e8)],
+                    {"seconds_per_token": 0.2, "bare_seconds": 0.1})  # fmt: skip
+    theirs = Measured({"micro_batch": 4}, [step(6, 10, 2e9)] * 3)
+    found = report.summary(replace(TOY, beta=0), {"ours": ours, "plain": theirs}, rate=1e6)
+    assert found["ours"]["step"]["seconds"] == 4 and found["ours"]["rollout"]["all_seconds"] == [1, 2, 9]
+    assert found["ours"]["step"]["tokens_per_second"] == TOY.tokens / 4
+    assert found["ours"]["scoring"] is None and found["ours"]["step"]["peak_memory"] == 6e8
+    assert found["ours"]["update"]["share"] == flops.operations(TOY, True)["update"] / 1 / 1e6
+    assert found["ours"]["decode"] == {"seconds_per_token": 0.2, "bare_seconds": 0.1, "ratio": 2}
+    assert found["ratio"] == {"rollout": 3, "update": 10, "step": 4, "peak_memory": 0.3}
+    assert "4.00 times as long a step" in report.table(found) and "8 new" not in report.heading(found)
+    ours.facts["prompt_tokens"] += 1
+    with pytest.raises(ValueError, match="prompt_tokens is 33, but was to be 32"):
+        report.summary(TOY, {"ours": ours}, rate=1e6)
+
+
+def test_the_command_measures_both_sides_and_prints_one_object(monkeypatch, capsys):
+    monkeypatch.setattr(bench, "matrix_rate", lambda *args: 1e9)
+    assert bench.main(["--workload", "toy", "--against", "plain", "--group-size", "2", "--steps", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(found) == {"workload", "ours", "plain", "ratio"} and found["workload"]["group_size"] == 2
+    assert found["ratio"]["step"] == found["plain"]["step"]["seconds"] / found["ours"]["step"]["seconds"]
+    assert found["ours"]["decode"]["bare_seconds"] > 0 and found["workload"]["versions"]["torch"] == torch.__version__
+    assert found["plain"]["micro_batch"] == 4 and len(found["plain"]["step"]["all_seconds"]) == 1
+
+
+def test_a_sweep_is_drawn_and_keeps_what_it_has_when_a_side_fails(monkeypatch, tmp_path, capsys):
+    def measured(workload, names, folder, say):
+        if workload.group_size > 4:
+            raise SideError("plain did not finish: it was killed")
+        return {"ours": Measured(facts(), [step(1, 1, 5e8)]), "plain": Measured({"micro_batch": 1}, [step(2, 2, 1e9)])}
+
+    monkeypatch.setattr(bench, "measure", measured)
+    monkeypatch.setattr(bench, "build_folder", lambda *args: None)
+    monkeypatch.setattr(bench, "matrix_rate", lambda *args: 1e9)
+    plot = tmp_path / "curve.png"
+    options = ["--workload", "toy", "--against", "plain", "--beta", "0", "--json", "--sweep", "group_size"]
+    assert bench.main([*options, "2,4,8", "--plot", str(plot)]) == 1
+    out = capsys.readouterr().out
+    found = json.loads(out.splitlines()[-1])
+    points = [(point["value"], point["workload"]["group_size"], point["ratio"]["step"]) for point in found["points"]]
+    assert points == [(2, 2, 2), (4, 4, 2)]
+    assert found["stopped"] == "group_size 8: plain did not finish: it was killed"
+    assert plot.read_bytes()[:4] == b"\x89PNG" and str(plot) in out
+    assert bench.main([*options, "8"]) == 1 and "{" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed")
+def test_trl_makes_the_same_steps(folder):
+    workload = replace(TOY, steps=1, micro_batch=4)
+    with Side("trl", workload, folder) as side:
+        assert side.facts["micro_batch"] == 4
+        for _ in range(2):
+            assert set(side.ask("step")) == {"rollout", "scoring", "update", "step"}
+
+
+@pytest.mark.parametrize("end, error", [
+    ("echo 'Traceback' >&2; echo 'ValueError: no weights' >&2; exit 1", "ours did not finish: ValueError: no weights"),
+    ("exit 3", "ours did not finish: exit code 3"),
+    ("kill -9 $$", "ours did not finish: it was killed, most likely for memory: give a smaller --micro-batch"),
+])  # fmt: skip
+def test_a_side_that_fails_says_why_in_one_line(end, error, tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{end}\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(SideError) as failed, Side("ours", TOY, tmp_path):
+        pass
+    assert str(failed.value) == error
+
+
+@pytest.mark.parametrize("options, error", [
+    ("--against verl", "invalid choice: 'verl'"),
+    ("--workload tpu", "invalid choice: 'tpu'"),
+    ("--sweep layers 1,2", "--sweep varies group_size, prompt, completion, not 'layers'"),
+    ("--sweep group_size 1,2", "--sweep group_size takes whole numbers of at least 2, such as 4,8,16, not '1,2'"),
+    ("--sweep completion 4,x", "not '4,x'"),
+    ("--group-size 1", "--group-size must be at least 2, not 1"),
+    ("--steps 0", "--steps must be at least 1, not 0"),
+    ("--beta -1", "--beta must be 0 or positive"),
+    ("--beta nan", "--beta must be 0 or positive"),
+    ("--micro-batch 3", "--micro-batch 3 does not divide the 16 completions of a step"),
+    ("--plot a.png", "--plot needs a --sweep to draw"),
+    ("--sweep prompt 300 --plot nowhere/a.png", "folder nowhere does not exist"),
+])  # fmt: skip
+def test_bad_options_are_one_line(options, error, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        bench.main(options.split())
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and error in said and said.count("\n") == 1
+
+
+def test_trl_and_a_gpu_are_asked_for_before_anything_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for options, error in (("--against trl", "trl, which is not installed: pip install trl"),
+                           ("--workload gpu", "needs a GPU, and torch sees none")):  # fmt: skip
+        with pytest.raises(SystemExit) as stopped:
+            bench.main(options.split())
+        assert stopped.value.code == 2 and error in capsys.readouterr().err
