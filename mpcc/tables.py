@@ -28,7 +28,8 @@ def tables(records: Iterable[Record], id_names: Collection[str] | None = None) -
 
     Args:
         records: Of `mpcc.questions.record`, in any order.
-        id_names: The categories of the ID half (A19); given, `halves` splits the choices by the hidden category (E13).
+        id_names: The categories of the ID half (A19); given, `halves` splits choices and free-form by the hidden
+            category (E13).
 
     Returns:
         `items`: pairs per subset and in all (`pooled`).
@@ -38,7 +39,7 @@ def tables(records: Iterable[Record], id_names: Collection[str] | None = None) -
         `true_false`: the same rates for each row of Table 3; `yes`, the rates of yes answers (E10); `yes_truths`, the
         share of statements that are true; `unparsed`.
         `free`: the rates of exact matches; `similarity`, its mean per subset, `macro` and `pooled`; `unparsed`.
-        `halves`: {"id", "ood"} → {"cho_e", "cho_h"} → `n`, `pooled`, `macro`.
+        `halves`: {"id", "ood"} → {"cho_e", "cho_h", "free"} → `n`, `pooled`, `macro`.
     """
     kinds: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -119,7 +120,7 @@ def _free(records: Sequence[Record]) -> dict[str, Any]:
 
 def _halves(kinds: Mapping[str, Sequence[Record]], id_names: Collection[str]) -> dict[str, Any]:
     halves: dict[str, dict[str, Any]] = {"id": {}, "ood": {}}
-    for kind in CHOICES:
+    for kind in (*CHOICES, "free"):
         for half, known in (("id", True), ("ood", False)):
             found = [record for record in kinds[kind] if (record["answer"] in id_names) is known]
             if found:

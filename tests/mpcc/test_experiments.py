@@ -1,4 +1,4 @@
-"""The comparison of strategies: which cells there are, that a finished one is not run again, and the table."""
+"""The comparisons: which cells there are, that a finished one is not run again, tables and plots."""
 
 import json
 
@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpcc import experiments
-from mpcc.experiments import Cell, cells, draw_table, main, render_table, run_cell, summary
+from minigrpo.config import load_config
+from mpcc.experiments import ablations, cells, table4
+from mpcc.experiments.__main__ import main
+from mpcc.experiments.cells import Cell, Place, draw_courses, run_cell, run_cells, summary
+from mpcc.task import MaskedPrediction
 
 
 def rate(percent):
@@ -19,68 +22,131 @@ def started(monkeypatch):
     """Commands that would have been run; each leaves the files that the real one leaves."""
     commands = []
 
-    def start(ranks, program, *words):
+    def start(place, log, program, *words):
         commands.append((program, words))
-        if program == "eval.py":
-            percent = 10.0 * len(commands)
-            tables = {kind: {"pooled": rate(percent)} for kind in ("cho_e", "cho_h", "free")}
-            tables["halves"] = {"ood": {kind: {"pooled": rate(percent / 2)} for kind in ("cho_e", "cho_h")}}
-            mode = words[words.index("--mode") + 1]
-            with open(words[words.index("--json") + 1], "w") as file:
-                json.dump({mode: {"tables": tables, "signatures": {}}}, file)
+        if program == "train.py":
+            step = {"step": 1, "reward": 1.5, "logprob/prior": -2.0, "logprob/sampled": -1.0, "prior_positive": 0.75}
+            (log.parent / "metrics.jsonl").write_text(json.dumps(step) + "\n" + json.dumps({"step": 2, "reward": 2.0}))
+            (log.parent / "result.json").write_text("{}")
+            return
+        percent = 10.0 * len(commands)
+        tables = {kind: {"pooled": rate(percent)} for kind in ("cho_e", "cho_h", "free")}
+        tables["halves"] = {"ood": {kind: {"pooled": rate(percent / 2)} for kind in ("cho_e", "cho_h")}}
+        mode = words[words.index("--mode") + 1]
+        with open(words[words.index("--json") + 1], "w") as file:
+            json.dump({mode: {"tables": tables, "signatures": {}}}, file)
 
-    monkeypatch.setattr(experiments, "_start", start)
+    monkeypatch.setattr(cells, "_start", start)
     return commands
 
 
+def place(folder, **changes):
+    made = Place(folder / "results", folder / "runs", **changes)
+    made.results.mkdir()
+    return made
+
+
 def test_every_strategy_stands_in_both_settings_with_every_seed():
-    found = cells(3)
-    assert len(found) == len(set(found)) == 2 * (2 + 4 * 3)
-    assert {cell.strategy for cell in found} == {"base", "prompt", "sft", "rft", "rft+prior", "sft+rft"}
+    found = table4.cells(3)
+    assert len(found) == len({cell.name for cell in found}) == 2 * (2 + 4 * 3)
+    assert {cell.row for cell in found} == {"base", "prompt", "sft", "rft", "rft+prior", "sft+rft"}
+
+
+def test_every_ablation_changes_one_thing_that_exists():
+    found = ablations.cells(2, 60)
+    assert len(found) == len({cell.name for cell in found}) == 2 * len(ablations.VARIANTS)
+    words = {cell.row: ["--strategy", cell.strategy, *cell.options] for cell in found if cell.seed == 0}
+    resolved = {row: load_config(given, "mpcc.task:MaskedPrediction")[0] for row, given in words.items()}
+    default = resolved.pop(ablations.DEFAULT)
+    assert default.grpo.prior and default.grpo.prior_until == 0 and default.task.traces == 1
+    assert len({str(config) for config in resolved.values()} | {str(default)}) == len(ablations.VARIANTS)
+    assert resolved["prior until half"].grpo.prior_until == 30
+
+
+def test_a_dropped_reward_term_is_logged_and_does_not_count():
+    dropped = MaskedPrediction(MaskedPrediction.Config(without="exact"))
+    assert dropped.reward_weights == {"format": 1.0, "exact": 0.0, "levenshtein": 1.0}
+    assert MaskedPrediction(MaskedPrediction.Config()).reward_weights["exact"] == 1.0, "and only there"
 
 
 def test_a_cell_trains_on_its_half_and_is_scored_in_its_mode(tmp_path, started):
-    (tmp_path / "scores").mkdir()
-    found = run_cell(Cell("rft", "ood", 2), tmp_path, 1, ["--run.steps", "3"])
+    cell = Cell("rft", "ood", 2, "rft")
+    found = run_cell(cell, place(tmp_path, ranks=1, extra=("--run.steps", "3")))
     (trained, words), (scored, asked) = started
     assert (trained, scored) == ("train.py", "eval.py") and words[-2:] == ("--run.steps", "3")
     assert asked[asked.index("--model") + 1] == str(tmp_path / "runs/ood-rft-2")
     assert words[words.index("--strategy") + 1] == "rft" and words[words.index("--run.seed") + 1] == "2"
     assert words[words.index("--task.half") + 1] == "id" and asked[asked.index("--mode") + 1] == "reasoning"
     assert found["figures"] == {"cho_e": rate(10.0), "cho_h": rate(10.0)}
+    assert found["reward"] == [1.5, 2.0] and found["prior"] == {"prior": [-2.0], "sampled": [-1.0], "positive": [0.75]}
 
 
 def test_what_trains_nothing_is_only_scored(tmp_path, started):
-    (tmp_path / "scores").mkdir()
-    run_cell(Cell("base", "id", 0), tmp_path, 1, [])
+    assert run_cell(Cell("base", "id", 0, None, mode="base"), place(tmp_path))["reward"] == []
     assert [program for program, _ in started] == ["eval.py"] and "base" in started[0][1]
 
 
-def test_a_finished_cell_is_not_run_again(tmp_path, started, capsys):
-    words = ["table4", "--seeds", "2", "--out", str(tmp_path / "t")]
+def test_a_training_that_was_killed_begins_anew_and_one_that_ended_does_not(tmp_path, started):
+    cell, where = Cell("rft", "id", 0, "rft"), place(tmp_path)
+    (where.runs / cell.name).mkdir(parents=True)
+    (where.runs / cell.name / "metrics.jsonl").write_text('{"step": 1, "reward": 0')
+    assert run_cell(cell, where)["reward"] == [1.5, 2.0]
+    (where.results / f"{cell.name}.json").unlink()
+    run_cell(cell, where)
+    assert [program for program, _ in started] == ["train.py", "eval.py", "eval.py"]
+
+
+@pytest.mark.parametrize(("what", "count"), [("table4", 2 * (2 + 4 * 2)), ("ablations", 2 * len(ablations.VARIANTS))])
+def test_a_finished_cell_is_not_run_again(tmp_path, started, capsys, what, count):
+    words = [what, "--seeds", "2", "--out", str(tmp_path / "t"), "--runs", str(tmp_path / "runs")]
     assert main(words) == 0
     ran = len(started)
-    assert ran == 4 + 2 * 2 * 2 * 4
-    (tmp_path / "t/id-rft-1.json").unlink()
-    assert main(words) == 0 and len(started) == ran + 2
+    files = sorted((tmp_path / "t/cells").iterdir())
+    assert len(files) == count
+    files[-1].unlink()
+    assert main(words) == 0 and len(started) == ran + 1, "its training had ended"
     table = capsys.readouterr().out
-    assert "rft+prior" in table and "paper, COCO" in table and "(2)" in table
-    assert (tmp_path / "t/table.json").is_file() and (tmp_path / "t/table.png").is_file()
+    assert "rft+prior" in table and "over 2 seeds" in table
+    for name in ("table.txt", "table.json", "table.png", "reward.png"):
+        assert (tmp_path / "t" / name).stat().st_size > 100
 
 
 def test_a_failed_cell_ends_the_command_with_one_line(tmp_path, monkeypatch, capsys):
-    def fail(ranks, program, *words):
+    def fail(place, log, program, *words):
         raise RuntimeError(f"{program} failed")
 
-    monkeypatch.setattr(experiments, "_start", fail)
-    assert main(["table4", "--out", str(tmp_path / "t")]) == 1
+    monkeypatch.setattr(cells, "_start", fail)
+    assert main(["table4", "--out", str(tmp_path / "t"), "--runs", str(tmp_path / "runs")]) == 1
     assert capsys.readouterr().err == "mpcc.experiments: error: eval.py failed; the cells that are done are kept\n"
 
 
+def test_a_program_that_fails_is_named_with_its_log(tmp_path):
+    where = place(tmp_path, ranks=1)
+    with pytest.raises(RuntimeError, match=r"train.py failed with exit code 2; see .*rft-0/log.txt"):
+        run_cell(Cell("rft", "id", 0, "rft", ("--run.steps", "many")), where)
+    assert "run.steps" in (where.runs / "id-rft-0/log.txt").read_text()
+
+
+def test_an_option_that_does_not_exist_ends_before_anything_runs(tmp_path, started, capsys):
+    with pytest.raises(SystemExit):
+        main(["table4", "--out", str(tmp_path), "--", "--run.step", "3"])
+    assert started == [] and "run.step" in capsys.readouterr().err
+
+
+def test_several_cells_at_a_time_give_the_same_in_their_order(tmp_path, started):
+    wanted = table4.cells(1)
+    found = run_cells(wanted, place(tmp_path, jobs=4))
+    assert [(r["row"], r["setting"]) for r in found] == [(c.row, c.setting) for c in wanted]
+
+
 def test_mean_and_spread_are_over_seeds(tmp_path):
-    results = [{"strategy": "rft", "setting": "id", "figures": {"cho_e": rate(p)}} for p in (30.0, 36.0, 39.0)]
+    results = [{"row": "rft", "setting": "id", "figures": {"cho_e": rate(p)}, "reward": [1.0, p]}
+               for p in (30.0, 36.0, 39.0)]  # fmt: skip
     found = summary(results)
     assert found["rft"]["id cho_e"] == {"mean": 35.0, "spread": pytest.approx(21**0.5), "n": 3}
-    assert "35.00 ± 4.58 (3)" in render_table(found) and "66.42" in render_table(found)
-    draw_table(tmp_path / "t.png", found)
-    assert np.asarray(Image.open(tmp_path / "t.png").convert("L")).std() > 10
+    assert "35.00 ± 4.58" in table4.render(found) and "66.42" in table4.render(found)
+    table4.draw(tmp_path, found, results)
+    assert np.asarray(Image.open(tmp_path / "table.png").convert("L")).std() > 10
+    draw_courses(tmp_path / "one.png", results[:1], ("rft",))
+    assert np.asarray(Image.open(tmp_path / "reward.png")).tobytes() != np.asarray(
+        Image.open(tmp_path / "one.png")).tobytes()  # fmt: skip

@@ -88,7 +88,7 @@ def test_kinds_that_were_not_asked_are_left_out():
 def test_halves_go_by_the_hidden_category():
     figures = tables(run(lambda q: q.truth if q.item.answer in ("dog", "cat") else "Z"), id_names={"dog", "cat"})
     known, unknown = figures["halves"]["id"], figures["halves"]["ood"]
-    for kind in ("cho_e", "cho_h"):
+    for kind in ("cho_e", "cho_h", "free"):
         assert (known[kind]["pooled"]["percent"], known[kind]["macro"]) == (100, 100)
         assert (unknown[kind]["pooled"]["percent"], unknown[kind]["macro"]) == (0, 0)
         assert known[kind]["n"] + unknown[kind]["n"] == 1114

@@ -1,0 +1,55 @@
+"""What each part of the default (rft+prior) is worth: one thing changed at a time (mpcc-spec X2, N2, B2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpcc.experiments.cells import Cell, Summary, cell_text, draw_bars, draw_courses
+from mpcc.render import grid
+
+DEFAULT = "default"
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    DEFAULT: (),
+    "random masks": ("--task.mask", "random_box"),
+    "no format reward": ("--task.without", "format"),
+    "no exact match": ("--task.without", "exact"),
+    "no levenshtein": ("--task.without", "levenshtein"),
+    "G = 4": ("--rollout.group_size", "4"),
+    "G = 16": ("--rollout.group_size", "16"),
+    "beta = 0": ("--grpo.beta", "0"),
+    "beta = 0.2": ("--grpo.beta", "0.2"),
+    "traces 0 %": ("--task.traces", "0"),
+    "traces 25 %": ("--task.traces", "0.25"),
+    "traces 50 %": ("--task.traces", "0.5"),
+    "prior until half": ("--grpo.prior_until", "{half}"),
+}
+"""Row → options beside `--strategy rft+prior`. The default: G 8, beta 0.04, a trace for every pair, never ending.
+
+Random masks have the area and aspect of the semantic ones (X2).
+"""
+COLUMNS = {"id cho_e": "Cho.E", "id cho_h": "Cho.H", "id free": "free-form"}
+
+
+def cells(seeds: int, steps: int) -> list[Cell]:
+    """All cells; `steps` is how many each is trained for."""
+    half = str(max(1, steps // 2))
+    return [
+        Cell(row, "id", seed, "rft+prior", tuple(half if word == "{half}" else word for word in options))
+        for seed in range(seeds) for row, options in VARIANTS.items()
+    ]  # fmt: skip
+
+
+def render(found: Summary) -> str:
+    """The table with mean and spread over seeds."""
+    rows = [[row, *(cell_text(found[row].get(column)) for column in COLUMNS)] for row in VARIANTS if row in found]
+    seeds = max((column["n"] for columns in found.values() for column in columns.values()), default=0)
+    title = f"rft+prior, one thing changed; accuracy in percent, mean ± sample standard deviation over {seeds} seeds"
+    return grid(title, ["", *COLUMNS.values()], rows) + "\n"
+
+
+def draw(folder: Path, found: Summary, results: Sequence[Mapping[str, Any]]) -> None:
+    """`table.png`, and `reward.png` with the share of traces."""
+    draw_bars(folder / "table.png", {row: found[row] for row in VARIANTS if row in found}, COLUMNS)
+    draw_courses(folder / "reward.png", results, ("traces 0 %", "traces 25 %", "traces 50 %", DEFAULT))
