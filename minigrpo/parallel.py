@@ -7,6 +7,7 @@ weights in rollout precision, refreshed once a step: one gather a step, not one 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,9 +54,19 @@ def start(device: str = "auto") -> Ranks:
     own = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(own)
+    else:
+        _keep_freed_memory()
     if size > 1:
         dist.init_process_group("nccl" if cuda else "gloo")
     return Ranks(dist.get_rank() if size > 1 else 0, size, own)
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what is freed: given back to the system, every large tensor would come as zeroed pages anew."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
+        mallopt, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, -1, -4
+        mallopt(trim_threshold, -1)
+        mallopt(mmap_max, 0)
 
 
 def stop() -> None:

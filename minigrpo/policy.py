@@ -14,8 +14,8 @@ from minigrpo.layout import Packed
 from minigrpo.models import VLM
 from minigrpo.sampling import ban
 
-HEAD_ELEMENTS = 2**26
-"""Logits that exist at one time: a chunk of the LM head has at most this many elements."""
+HEAD_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}
+"""Logits that exist at one time: a chunk of the LM head has at most this many elements, by device."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Policy(nn.Module):
         """
         hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen), vision)
         rows = hidden[0].index_select(0, packed.rows)  # the head never sees a prompt row
-        step = max(1, HEAD_ELEMENTS // len(self.vlm.banned))
+        step = max(1, HEAD_ELEMENTS[rows.device.type] // len(self.vlm.banned))
         chunks = [
             checkpoint(self._score, r, t, temperature, use_reentrant=False)
             for r, t in zip(rows.split(step), packed.targets.split(step), strict=True)

@@ -26,7 +26,7 @@ class Ours:
 
     def __init__(self, workload: Workload, folder: Path) -> None:
         self.workload, self.meter = workload, Meter(workload.device)
-        self.ranks = parallel.Ranks(0, 1, torch.device(workload.device))
+        self.ranks = parallel.start(workload.device)
         self.model = Model(dtype=workload.dtype, gradient_checkpointing=workload.checkpointing)
         roles = parallel.load_roles(str(folder), self.model, self.ranks, workload.beta > 0)
         self.policy, self.replica, self.reference = roles

@@ -5,13 +5,16 @@ that a gradient that is scaled, doubled or dropped on one rank shows. A hang is 
 """
 
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
 import toy_task
-from running import TIMED, launch, words
+from running import ROOT, TIMED, launch, words
 from running import lines as metrics
 from safetensors.torch import load_file
 
@@ -197,3 +200,27 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(ValueError, match="no GPU.*set run.device to cpu"):
         parallel.start("cuda")
+
+
+FAULTS = """
+import resource, sys, torch
+from minigrpo import parallel
+if sys.argv[1] == "start":
+    parallel.start("cpu")
+def use():
+    return float(torch.empty(16 * 2**20).fill_(1)[0])
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_large_tensors_do_not_come_as_new_pages_each_time():
+    pytest.importorskip("resource")
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc is told to keep freed memory")
+    plain, kept = (int(subprocess.run([sys.executable, "-c", FAULTS, how], cwd=ROOT, capture_output=True, text=True,
+                                      check=True).stdout) for how in ("plain", "start"))  # fmt: skip
+    assert kept * 5 < plain, (kept, plain)

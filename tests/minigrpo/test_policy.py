@@ -217,7 +217,7 @@ def test_no_tensor_of_tokens_by_vocabulary_outlives_a_chunk(monkeypatch):
     vlm = tiny.vlm("qwen2_5_vl")
     packed = pack(tiny.groups(vlm))
     whole = Policy(vlm)(packed)
-    monkeypatch.setattr(policy, "HEAD_ELEMENTS", 5 * VOCABULARY + 1)
+    monkeypatch.setattr(policy, "HEAD_ELEMENTS", {"cpu": 5 * VOCABULARY + 1})
     saved = []
 
     def keep(t):
@@ -239,5 +239,5 @@ def test_a_head_wider_than_a_chunk_is_scored_row_by_row(monkeypatch):
     vlm = tiny.vlm("llama")
     packed = pack(tiny.groups(vlm))
     expected = Policy(vlm)(packed).logps
-    monkeypatch.setattr(policy, "HEAD_ELEMENTS", 3)
+    monkeypatch.setattr(policy, "HEAD_ELEMENTS", {"cpu": 3})
     assert torch.allclose(Policy(vlm)(packed).logps, expected, rtol=0, atol=1e-12)
