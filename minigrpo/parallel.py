@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ def _keep_freed_memory() -> None:
 def stop() -> None:
     """Leaves the process group, if there is one."""
     if dist.is_initialized():
+        gc.collect()  # a worker thread of gloo that lets go of a tensor while the interpreter ends aborts the process
         dist.destroy_process_group()
 
 
