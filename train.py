@@ -97,14 +97,12 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature)
     first_step, bad_steps = config.steps - config.run.steps, 0
     for step in range(config.run.steps):
-        parallel.refresh(replica, policy)
-        due = step and config.run.evaluate_every and step % config.run.evaluate_every == 0
-        held_out = evaluate(replica) if due else {}
-
-        # Rollout: G completions of every prompt, from the replica, which holds the policy's current weights.
         began, sums = time.monotonic(), Sums()
         chosen = step_indices(len(samples), rollout.prompts_per_step, seed, step)
         mine = [samples[i] for i in parallel.share(chosen, ranks)]
+
+        # Rollout: G completions of every prompt, from a replica that holds the policy's current weights.
+        parallel.refresh(replica, policy)
         with_prior = grpo.prior and (grpo.prior_until == 0 or step < grpo.prior_until)
         priors = [replica.encode_completion(s.prior, f"prior of sample {s.id}") if with_prior and s.prior else None
                   for s in mine]
@@ -178,7 +176,10 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
         sums.peak("seconds", seconds)
         sums.peak("seconds/rollout", rollout_seconds)
         sums.total("tokens_per_second", counts[0] / seconds)
-        metrics = sums.reduce(ranks.device) | {f"held_out/{name}": value for name, value in held_out.items()}
+        metrics, done = sums.reduce(ranks.device), step + 1
+        if config.run.evaluate_every and done % config.run.evaluate_every == 0 and done < config.run.steps:
+            parallel.refresh(replica, policy)
+            metrics |= {f"held_out/{name}": value for name, value in evaluate(replica).items()}
         log.step(first_step + step + 1, metrics)
         if bad_steps >= config.run.max_bad_steps:
             raise ValueError(f"step {step + 1}: the gradient was not finite {bad_steps} times in a row; last metrics: "

@@ -102,6 +102,19 @@ class MaskedSamples(Sequence[Sample]):
         )
 
 
+class BlackedOut(Sequence):
+    """The same samples with every image all black, made when they are asked for."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return blacked_out(self.samples[index])
+
+
 class MaskedPrediction(Task):
     """Masked prediction on a COCO folder, or on the embedded scenes.
 
@@ -148,7 +161,7 @@ class MaskedPrediction(Task):
         if not self.config.held_out:
             return {}
         samples = self._held_out
-        seen, blind = answer(samples), answer([blacked_out(sample) for sample in samples])
+        seen, blind = answer(samples), answer(BlackedOut(samples))
         terms: dict[str, list[float]] = defaultdict(list)
         for pair, completion, guess in zip(samples.pairs, seen, blind, strict=True):
             scores = {name: values[0] for name, values in self._terms(pair.answer, [completion]).items()}
@@ -163,10 +176,10 @@ class MaskedPrediction(Task):
             {"kind": "free", "file_name": pair.image.file_name, "completion": completion, "answer": pair.answer}
             for pair, completion in zip(samples.pairs, seen, strict=True)
         ]
-        signs = {"collapsed": format_collapse(records)["collapsed"]["percent"] / 100, "n": float(len(seen))}
+        signs = {"collapsed": format_collapse(records)["collapsed"]["percent"] / 100}
         if self._traces and (rigid := rigidity(records, self._traces)["from_traces"]) is not None:
             signs["rigid"] = rigid / 100
-        return {name: fmean(values) for name, values in terms.items()} | signs
+        return {name: fmean(values) for name, values in terms.items()} | signs | {"n": float(len(seen))}
 
     def _terms(self, answer: str, completions: Sequence[str]) -> dict[str, list[float]]:
         return reward_terms(completions, answer, self.config.reward, self.config.levenshtein)

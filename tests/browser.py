@@ -17,7 +17,8 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dis
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "ArrowLeft": "\ue012", "ArrowRight": "\ue014", "ArrowDown": "\ue015"}
+KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "ArrowLeft": "\ue012", "ArrowRight": "\ue014", "ArrowDown": "\ue015",
+        "Shift": "\ue008"}  # fmt: skip
 
 
 class Browser:
@@ -69,7 +70,15 @@ class Browser:
             raise AssertionError(f"{path}: {json.load(error)['value']['message']}") from None
 
     def open(self, page: Path) -> None:
+        """Loads a page, and returns once it hears keys: Chromium drops those that come before its first frame."""
         self.call("/url", {"url": page.resolve().as_uri()})
+        self.run("document.addEventListener('keyup', () => { window.hears = true; }, { once: true })")
+
+        def hears() -> bool:
+            self.press("Shift")
+            return self.run("return window.hears === true")
+
+        self.until(hears, "the page never heard a key")
 
     @contextmanager
     def second_tab(self) -> Iterator[None]:

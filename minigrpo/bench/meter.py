@@ -18,6 +18,7 @@ MATRIX = {"cpu": 1536, "cuda": 8192}
 class Meter:
     """Measures the phases of a step. Memory is what torch allocates on a GPU, and on a CPU all that the process holds.
 
+    That takes in what an earlier phase has freed and the allocator keeps (`parallel.start`); the step's peak stands.
     A phase that is entered several times in a step is added up; between `begin` and `end` is the phase "step".
     """
 

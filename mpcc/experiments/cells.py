@@ -99,35 +99,40 @@ def run_cell(cell: Cell, place: Place) -> dict[str, Any]:
     """Trains and scores a cell, unless its file is there; returns what the file holds.
 
     Returns:
-        `row`, `setting`, `seed`; `figures`, kind of question → `Rate`; `signatures` of failure (F1 to F3);
-        `reward`, the mean of each step; `prior`, of each step with priors the mean log-probability per token of
-        `prior` and `sampled` completions, and the share of `positive` advantages; `minutes`.
+        `row`, `setting`, `seed`; `options`, those of train.py and eval.py; `figures`, kind of question → `Rate`;
+        `signatures` of failure (F1 to F3); `reward`, the mean of each step; `prior`, of each step with priors the mean
+        log-probability per token of `prior` and `sampled` completions, and the share of `positive` advantages;
+        `minutes`.
 
     Raises:
-        RuntimeError: train.py or eval.py failed.
+        RuntimeError: train.py or eval.py failed, or what is there was made with other options.
     """
     file = place.results / f"{cell.name}.json"
-    if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
     run, began = place.runs / cell.name, time.monotonic()
-    run.mkdir(parents=True, exist_ok=True)
     extra, steps = [word.replace("{strategy}", cell.strategy or "rft") for word in place.extra], []
-    options = extra
+    half = ["--task.half", "id"] if cell.setting == "ood" else []
+    options = {"train": [*half, *place.trained, *cell.options, *extra], "eval": [*place.scored, *extra]}
+    if file.is_file():
+        return _unchanged(file, options)
+    run.mkdir(parents=True, exist_ok=True)
+    model = []
     if cell.strategy is not None:
-        half = ["--task.half", "id"] if cell.setting == "ood" else []
-        if not (run / "result.json").is_file():
+        if (run / "result.json").is_file():
+            _unchanged(run / "cell.json", options)
+        else:
             (run / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed
+            write_json(run / "cell.json", {"options": options})
             _start(place, run / "log.txt", "train.py", "--run.seed", str(cell.seed), "--run.dir", str(run),
-                   "--task.held_out", "0", "--strategy", cell.strategy, *half, *place.trained, *cell.options, *extra)
+                   "--task.held_out", "0", "--strategy", cell.strategy, *options["train"])
         steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        options = ["--model", str(run), *extra]
+        model = ["--model", str(run)]
     scores = run / "scores.json"
     _start(place, run / "log.txt", "eval.py", "--mode", cell.mode, "--kinds", ",".join(KINDS), "--no-black",
-           "--out", str(run / "eval"), "--json", str(scores), *place.scored, *options)
+           "--out", str(run / "eval"), "--json", str(scores), *model, *options["eval"])
     found = json.loads(scores.read_text(encoding="utf-8"))[cell.mode]
     tables = found["tables"]["halves"]["ood"] if cell.setting == "ood" else found["tables"]
     write_json(file, {
-        "row": cell.row, "setting": cell.setting, "seed": cell.seed,
+        "row": cell.row, "setting": cell.setting, "seed": cell.seed, "options": options,
         "figures": {kind: tables[kind]["pooled"] for kind in KINDS if kind in tables},
         "signatures": found["signatures"],
         "reward": _course(steps, "reward"),
@@ -136,6 +141,15 @@ def run_cell(cell: Cell, place: Place) -> dict[str, Any]:
         "minutes": round((time.monotonic() - began) / 60, 2),
     })  # fmt: skip
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _unchanged(file: Path, options: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What a file holds, if it was made with these options: figures of two settings must not meet in one table."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found["options"] != options:
+        raise RuntimeError(f"{file} was made with other options: {found['options']}, not {options}; give another "
+                           "--out and --runs, or delete it")
+    return found
 
 
 def _course(steps: Sequence[Mapping[str, Any]], name: str) -> list[float]:

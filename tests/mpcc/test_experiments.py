@@ -133,6 +133,18 @@ def test_an_option_that_does_not_exist_ends_before_anything_runs(tmp_path, start
     assert started == [] and "run.step" in capsys.readouterr().err
 
 
+def test_cells_of_other_options_are_not_taken_for_these(tmp_path, started, capsys):
+    words = ["table4", "--seeds", "1", "--out", str(tmp_path / "t"), "--runs", str(tmp_path / "runs")]
+    assert main(words) == 0
+    ran = len(started)
+    assert main([*words, "--", "--run.steps", "60"]) == 1 and len(started) == ran
+    assert "was made with other options" in capsys.readouterr().err
+    for file in (tmp_path / "t/cells").iterdir():
+        file.unlink()
+    assert main([*words, "--", "--run.steps", "60"]) == 1, "nor are the models"
+    assert "train.py" not in [program for program, _ in started[ran:]]
+
+
 def test_several_cells_at_a_time_give_the_same_in_their_order(tmp_path, started):
     wanted = table4.cells(1)
     found = run_cells(wanted, place(tmp_path, jobs=4))
