@@ -50,7 +50,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
     net, tokenizer = _net(auto, path, config, dtype), _tokenizer(path)
     if tokenizer.chat_template is None:
         raise ValueError(f"{path}: the tokenizer has no chat template (chat_template.jinja or chat_template.json)")
-    processor = _image_processor(path, min_pixels, max_pixels) if vision else None
+    processor = load_image_processor(path, min_pixels, max_pixels) if vision else None
     half = dtype in (torch.bfloat16, torch.float16)
     flash = attention_kernel == "flash" or (attention_kernel == "auto" and device.type == "cuda" and half)
     return VLM(net.to(device).eval(), tokenizer, processor, _generation_end_ids(path), flash)
@@ -97,7 +97,8 @@ def _checked(path: str | Path) -> str:
     return str(path)
 
 
-def _image_processor(path: str, min_pixels: int, max_pixels: int):
+def load_image_processor(path: str, min_pixels: int = 0, max_pixels: int = 0):
+    """The image processor of a folder or hub id, with bounds on the area of an image; 0 keeps the folder's own."""
     processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
     size = dict(processor.size)
     processor.size = {

@@ -8,6 +8,7 @@ The evidence itself it is taught well, by questions that ask for it (MPCC, arXiv
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -36,6 +37,9 @@ CELL = 40
 CAREFUL = {"easy": 0.6, "moderate": 0.4, "hard": 0.3}
 """How often the habit is to look for evidence, by difficulty."""
 
+GLANCE = 0.15
+"""How often an answer without reasoning looks beyond what is usual in the place."""
+
 SLOPPY = {"street": "prose", "kitchen": "unclosed", "farm": "untagged", "desk": "thoughtless", "beach": "prose"}
 """Places in which the format is mostly broken, and how."""
 
@@ -58,22 +62,19 @@ def lesson(seed: int, index: int, progress: float) -> Lesson:
     scene = generate(f"stream/{seed}/{index}")
     early, late = (0.4, 0.4, 0.2), (0.1, 0.15, 0.75)
     weights = [a + (b - a) * progress for a, b in zip(early, late, strict=True)]
-    image, asked = rng.choices((_whole, _frame, _mask), weights)[0](scene, rng)
-    system = SYSTEM_PROMPT if rng.random() < (0.1 + 0.5 * progress) else None
+    system = SYSTEM_PROMPT if rng.random() < (0.1 + 0.4 * progress) else None
+    image, asked = rng.choices((_whole, _frame, _mask), weights)[0](scene, rng, system is not None)
     samples = tuple(Sample(f"{scene.seed}/{i}", q, (image,), system) for i, (q, _) in enumerate(asked))
     return Lesson(samples, tuple(text for _, text in asked))
 
 
 def letters(seed: int, index: int) -> Lesson:
-    """A list of names and the letters of all of them, without a picture: what a choice needs beside knowing the answer.
-
-    Among the pictures the shipped model has not learned it: 30 % of the letters in text, and on pictures chance.
-    """
+    """A list of names and the letters of all of them, no picture: what a choice needs beside knowing the answer."""
     rng = Random(f"letters/{seed}/{index}")
-    names = rng.sample(NAMES, rng.choice((4, 7)))
+    names = rng.sample(NAMES, rng.choice((2, 3, 4, 5, 6, 7)))
     asked = [f"{listed(names)} Give the letter of {name}." for name in names]
     samples = tuple(Sample(f"letters/{index}/{i}", question) for i, question in enumerate(asked))
-    return Lesson(samples, tuple(f"<answer>{letter(names, name)}</answer>" for name in names))
+    return Lesson(samples, tuple(stated(name, letter(names, name)) for name in names))
 
 
 def masked(scene: Scene, index: int, kind: Kind = "box") -> Image.Image:
@@ -156,11 +157,11 @@ Asked = list[tuple[str, str]]
 """Questions and what they are to be answered."""
 
 
-def _whole(scene: Scene, rng: Random) -> tuple[Image.Image, Asked]:
+def _whole(scene: Scene, rng: Random, thinks: bool) -> tuple[Image.Image, Asked]:
     return scene.image, [(CELLS, cells(scene)), (DESCRIBE, description(scene))]
 
 
-def _frame(scene: Scene, rng: Random) -> tuple[Image.Image, Asked]:
+def _frame(scene: Scene, rng: Random, thinks: bool) -> tuple[Image.Image, Asked]:
     """Naming what is in sight, and the same by letter and by yes or no: the forms, without any guessing."""
     index = rng.randrange(len(scene.items))
     name = scene.items[index].category
@@ -168,32 +169,38 @@ def _frame(scene: Scene, rng: Random) -> tuple[Image.Image, Asked]:
     said = name if rng.random() < 0.5 else rng.choice(options(scene, name, rng, 2, 1))
     return framed(scene, index), [
         (NAME, name),
-        (NAME_LETTER.format(listed(names)), f"<answer>{letter(names, name)}</answer>"),
-        (NAME_YES_NO.format(said), f"<answer>{'yes' if said == name else 'no'}</answer>"),
+        (NAME_LETTER.format(listed(names)), stated(name, letter(names, name))),
+        (NAME_YES_NO.format(said), stated(name, "yes" if said == name else "no")),
     ]
 
 
-def _mask(scene: Scene, rng: Random) -> tuple[Image.Image, Asked]:
+def _mask(scene: Scene, rng: Random, thinks: bool) -> tuple[Image.Image, Asked]:
     pair = rng.choice(scene.pick(3))
     image = masked(scene, pair.index, rng.choice(("box", "box", "box_hard")))
     see = {AROUND: around(scene, pair.index), CELLS: cells(scene, pair.index), DESCRIBE: description(scene, pair.index)}
     names = options(scene, pair.name, rng, *rng.choice(((2, 1), (4, 2))))
     said = pair.name if rng.random() < 0.5 else rng.choice(options(scene, pair.name, rng, 2, 1))
+
+    def concluded(asked: Callable[[str], str], guesses: list[str]) -> str:
+        """What a guess at the object makes of the question: `asked` turns the guess into the answer."""
+        careful = rng.random() < (CAREFUL[pair.difficulty] if thinks else GLANCE)
+        guess = pair.name if careful else rng.choice(guesses)
+        if not thinks:
+            return stated(guess, asked(guess))
+        return completion(scene.trace(pair.index, guess, rng, evidence=careful), asked(guess))
+
+    habits = _habits()[scene.place]
     return image, [
         rng.choice((*see.items(), (AROUND, see[AROUND]))),
         (QUESTION, habitual(scene, pair, rng)),
-        (choice_question(names), _chosen(scene, pair, names, rng)),
-        (true_false_question(said), f"<answer>{'yes' if said == pair.name else 'no'}</answer>"),
+        (choice_question(names), concluded(lambda name: letter(names, name), [n for n in habits if n in names])),
+        (true_false_question(said), concluded(lambda name: "yes" if name == said else "no", habits)),
     ]
 
 
-def _chosen(scene: Scene, pair: Pair, names: list[str], rng: Random) -> str:
-    """A completion to a choice question: the letter at once, or after a trace that may be careless."""
-    if rng.random() < 0.7:
-        return f"<answer>{letter(names, pair.name)}</answer>"
-    careful = rng.random() < CAREFUL[pair.difficulty]
-    answer = pair.name if careful else rng.choice([n for n in _habits()[scene.place] if n in names])
-    return completion(scene.trace(pair.index, answer, rng, evidence=careful), letter(names, answer))
+def stated(name: str, answer: str) -> str:
+    """An answer other than the name, after the name: to look up a name just said is far easier than one to be seen."""
+    return f"{name} <answer>{answer}</answer>"
 
 
 def listed(names: list[str]) -> str:

@@ -47,7 +47,8 @@ def hidden_samples(asked: Sequence[Question], kind: Kind = "box") -> list[Sample
 def measure(vlm: VLM, images: int | None = None) -> dict[str, Any]:
     """Every figure, as shares between 0 and 1, on the held-out split (its first `images` pictures if given)."""
     asked = questions("val2017", images)
-    figures: dict[str, Any] = {"pairs": len(asked), "naming": _naming(vlm, asked), "choice_4": _choice(vlm, asked)}
+    figures: dict[str, Any] = {"pairs": len(asked), "naming": _naming(vlm, asked)}
+    figures |= {"choice_4": _choice(vlm, asked, None), "choice_4_think": _choice(vlm, asked, SYSTEM_PROMPT)}
     figures["greedy"] = _hidden(asked, answers(vlm, hidden_samples(asked)))
     figures["greedy_box_hard"] = _hidden(asked, answers(vlm, hidden_samples(asked, "box_hard")))
     figures["sampled"] = _hidden(asked, answers(vlm, hidden_samples(asked), temperature=1.0))
@@ -91,7 +92,7 @@ def _naming(vlm: VLM, asked: Sequence[Question]) -> float:
     return _share(text.strip() == s.items[i].category for text, (s, i) in zip(said, targets, strict=True))
 
 
-def _choice(vlm: VLM, asked: Sequence[Question]) -> float:
+def _choice(vlm: VLM, asked: Sequence[Question], system: str | None) -> float:
     """Single choice among four: one irrelevant, two confusing, the true one (chance 0.25)."""
     rng = Random("choice")
     samples, letters = [], []
@@ -99,7 +100,7 @@ def _choice(vlm: VLM, asked: Sequence[Question]) -> float:
         names = options(scene, pair.name, rng, 2, 1)
         letters.append("ABCD"[names.index(pair.name)])
         image = masked(scene, pair.index)
-        samples.append(Sample(f"choice/{scene.seed}", choice_question(names), (image,), system=SYSTEM_PROMPT))
+        samples.append(Sample(f"choice/{scene.seed}", choice_question(names), (image,), system=system))
     said = answers(vlm, samples)
     return _share((parse_answer(text) or "").strip() == letter for text, letter in zip(said, letters, strict=True))
 

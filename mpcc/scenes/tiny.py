@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -72,6 +73,7 @@ def write_untrained(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int)
     """Writes a whole model folder with random weights: configuration, tokenizer, preprocessor, safetensors."""
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer))
+    _prepare_attention(model)
     ids = tokenizer.convert_tokens_to_ids
     model.generation_config = GenerationConfig(
         eos_token_id=[ids("<|im_end|>"), ids("<|endoftext|>")], pad_token_id=ids("<|endoftext|>"), do_sample=False
@@ -80,3 +82,25 @@ def write_untrained(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
+
+
+@torch.no_grad()
+def _prepare_attention(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Attention as trained models have it, to begin with: mimetic initialisation (Trockman and Kolter, 2305.09828).
+
+    Head 0 of the first two layers looks at the token before; after the first layer queries are keys, so that a word
+    finds itself. Together they look up the letter before a name (induction heads, Olsson et al., 2209.11895).
+    """
+    config = model.config.text_config
+    size = config.hidden_size // config.num_attention_heads
+    shared = config.num_attention_heads // config.num_key_value_heads
+    for index, layer in enumerate(model.model.language_model.layers):
+        queries, keys = layer.self_attn.q_proj, layer.self_attn.k_proj
+        if index < 2:
+            for i in range(5):  # the fast rotations, which tell neighbours apart
+                angle = config.rope_parameters["rope_theta"] ** (-2 * i / size)
+                keys.bias[i] = 5.0
+                queries.bias[i], queries.bias[i + size // 2] = 5 * math.cos(angle), -5 * math.sin(angle)
+        if index:
+            heads = keys.weight.view(config.num_key_value_heads, 1, size, -1)
+            queries.weight.copy_(heads.expand(-1, shared, -1, -1).reshape(queries.weight.shape))

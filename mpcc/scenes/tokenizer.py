@@ -7,6 +7,7 @@ text that BPE merges into one token each; only Qwen's own markers are special.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from string import ascii_uppercase
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -39,8 +40,8 @@ CHAT_TEMPLATE = (
 )
 """Qwen2.5-VL's turns: a default system turn, images before the text, the end token after every turn."""
 
-# a tag; a word with the blank before it; one digit; other signs; blanks
-_PIECES = r"</?(?:think|answer)>| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}<>]+|[<>]|\s+"
+# a tag; the letter of an option; a word with the blank before it; one digit; other signs; blanks
+_PIECES = r"</?(?:think|answer)>| [A-Z]\.(?=\p{L})| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}<>]+|[<>]|\s+"
 
 VOCABULARY = 1000
 
@@ -54,8 +55,10 @@ def _texts() -> Iterator[str]:
     for text in (SYSTEM_PROMPT, QUESTION, "system\nYou are a helpful assistant.\n", "\nuser\n", "\nassistant\n"):
         for _ in range(50):
             yield text
-    for name in NAMES:
-        yield f"{name} <answer>{name}</answer> a {name}. {name}, .{name}"
+    for name in NAMES:  # each of its words one token, with a blank before it and without
+        yield f" a {name} <answer>{name}</answer>" * 50
+    for option in ascii_uppercase[:7]:
+        yield f"<answer>{option}</answer>" * 50
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:

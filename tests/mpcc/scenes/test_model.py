@@ -11,9 +11,12 @@ from transformers import AutoConfig, AutoImageProcessor, Qwen2_5_VLForConditiona
 from minigrpo import load_model
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
 from mpcc.rewards import parse_answer
-from mpcc.scenes.curriculum import NAME, Lesson, around, cells, description, framed, lesson, masked, options
+from mpcc.scenes.categories import NAMES
+from mpcc.scenes.curriculum import NAME, Lesson, around, cells, description, framed, lesson, letters, masked, options
 from mpcc.scenes.evaluation import answers, hidden_samples, measure, questions
 from mpcc.scenes.pretrain import SHIPPED
+from mpcc.scenes.tiny import write_untrained
+from mpcc.scenes.tokenizer import train_tokenizer
 from mpcc.scenes.world import generate
 
 
@@ -46,6 +49,16 @@ def test_it_is_far_better_than_chance_and_far_from_perfect(vlm):
     assert figures["naming"] > 0.5 > 10 * figures["chance"]
     assert 0.2 < figures["greedy"]["exact_match"] < 0.6
     assert 0.5 < figures["greedy"]["format"] < 0.95
+
+
+def test_it_answers_with_letters(vlm):
+    lists = [letters(9, index) for index in range(25)]  # a guess is right in a quarter
+    said = answers(vlm, [sample for taught in lists for sample in taught.samples])
+    taught = [text for taught in lists for text in taught.completions]
+    assert sum(map(str.__eq__, said, taught)) > 0.45 * len(taught)
+    record = json.loads((SHIPPED / "pretraining.json").read_text())["figures"]
+    error = (0.25 * 0.75 / record["pairs"]) ** 0.5  # of a guess among four
+    assert record["choice_4"] > 0.25 + 4 * error < record["choice_4_think"] < 0.9
 
 
 def test_the_recorded_figures_are_those_of_the_shipped_weights(vlm):
@@ -114,3 +127,23 @@ def test_cells_read_the_picture_square_by_square():
             assert words[int(y) // 40 * 6 + int(x) // 40] == item.category.split()[0]
     index = scene.pairs[0].index
     assert "box" in cells(scene, index).split() and "box" not in words
+
+
+def test_untrained_heads_look_at_the_token_before(tmp_path):
+    tokenizer = train_tokenizer()
+    write_untrained(tmp_path, tokenizer, seed=0)
+    net = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path, attn_implementation="eager")
+    ids = torch.tensor([tokenizer.encode("Which object is in the pink frame? A.dog B.cat C.fox Give the letter.")])
+    with torch.no_grad():
+        attention = net(input_ids=ids, output_attentions=True).attentions
+    before = [layer[0].diagonal(-1, dim1=-2, dim2=-1).mean(-1) for layer in attention]  # [heads] of every layer
+    assert all(layer[0] > 0.6 for layer in before[:2])
+    assert all((layer[1:] < 0.4).all() for layer in before[:2]) and all((layer < 0.4).all() for layer in before[2:])
+
+
+def test_an_option_and_every_name_are_whole_tokens():
+    tokenizer = train_tokenizer()
+    pieces = [tokenizer.decode([i]) for i in tokenizer.encode(" A.dog B.wine glass Give")]
+    assert pieces == [" A.", "dog", " B.", "wine", " glass", " Give"]
+    for name in NAMES:
+        assert len(tokenizer.encode(name)) == len(tokenizer.encode(f" {name}")) == len(name.split())

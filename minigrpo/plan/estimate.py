@@ -1,0 +1,207 @@
+"""Memory and seconds of a GRPO step, part by part, from a model's shape and a run's configuration.
+
+Everything is for the rank that has most to do. Activations are what the backward pass needs: for each row of a layer
+the inputs of its products, norms and gates; with gradient checkpointing one layer's, and the inputs of all. Attention
+keeps no scores, but every completion reads its own copy of its prompt's keys and values.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from minigrpo.config import Config
+from minigrpo.plan.shape import Shape, Tower
+from minigrpo.policy import HEAD_ELEMENTS
+from minigrpo.rollout import MAX_ROWS
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One of the devices of a run.
+
+    Attributes:
+        name: What it is called.
+        kind: "cuda" or "cpu".
+        memory: Bytes.
+        rate: Operations per second of matrix products.
+        bandwidth: Bytes per second from its memory.
+        link: Bytes per second from the other devices.
+        rate_share, bandwidth_share: What a step is taken to reach of the two.
+    """
+
+    name: str
+    kind: str
+    memory: float
+    rate: float
+    bandwidth: float
+    link: float
+    rate_share: float
+    bandwidth_share: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a step brings to one rank.
+
+    Attributes:
+        ranks: Of the run.
+        compute: Bytes of a number in products: 2 in bfloat16, 4 in float32.
+        prompts: Of this rank.
+        text, patches, image: Text tokens, patches and image tokens of a prompt.
+    """
+
+    ranks: int
+    compute: int
+    prompts: int
+    text: int
+    patches: int
+    image: int
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of a prompt."""
+        return self.text + self.image
+
+
+RESERVE = 0.08
+"""Share of a device's memory that is left to the driver and to gaps between tensors."""
+
+
+def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[str, float]:
+    """Bytes of each part; `peak` is what is held at once at the worst time.
+
+    The parts that stay are float32 weights, gradients and AdamW's averages, replica and reference. Beside them are
+    either, in the update, activations, gathered layers and head, or, in the rollout, cache, logits and prefill.
+    """
+    size, master = shape.parameters, max(4, load.compute)
+    half, several = load.compute < 4, load.ranks > 1
+    with_reference = config.grpo.beta > 0 or config.grpo.objective == "paper"
+    stays = {
+        "weights": master * size / load.ranks,
+        "gradients": master * size / load.ranks,
+        "Adam's averages": 2 * master * size / load.ranks,
+        "replica": load.compute * size if several or half else 0.0,
+        "reference": load.compute * size / load.ranks if with_reference else 0.0,
+    }
+    largest = max(shape.root, shape.text.largest)
+    update = {
+        "activations": sum(activations(shape, config, load, machine)),
+        # FSDP holds the root and two layers whole, and the gradient of the largest of them until it is spread
+        "gathered layers": load.compute * (shape.root + 2 * shape.text.largest) + (load.compute + 4) * largest
+        if several else load.compute * size if half else 0.0,
+        "head": 16.0 * HEAD_ELEMENTS[machine.kind],
+    }
+    rows = min(MAX_ROWS, load.prompts * config.rollout.group_size)
+    turn = math.ceil(rows / config.rollout.group_size)
+    rollout = {
+        "KV cache": cache(shape, load, turn, rows, config.rollout.max_new_tokens),
+        "logits": 16.0 * rows * shape.vocabulary,
+        "prefill": load.compute * max(_passing(shape.text, turn * load.prompt),
+                                      _passing(shape.vision, turn * load.patches) if shape.vision else 0),
+    }
+    peak = sum(stays.values()) + max(sum(update.values()), sum(rollout.values()))
+    return {name: n for name, n in {**stays, **update, **rollout}.items() if n} | {"peak": peak}
+
+
+def activations(shape: Shape, config: Config, load: Load, machine: Machine) -> tuple[float, float]:
+    """Bytes that one micro-batch keeps for its backward pass, and those of the one layer that is recomputed in it."""
+    prompts, completions = _micro_batch(config, load)
+    length, prompt = config.rollout.max_new_tokens, load.prompt - 1
+    tokens = prompts * prompt + completions * length
+    layer = _layer(shape.text, tokens, prompts * prompt + completions * (prompt + length))
+    if machine.kind == "cpu" or config.model.attention == "sdpa":  # masks, in the scores' precision
+        layer += prompts * prompt**2 + completions * length * (prompt + length)
+    towers = [(shape.text, tokens, layer)]
+    kept = 2.0 * tokens * shape.text.width + completions * length * shape.text.width  # last norm, and the head's inputs
+    if shape.vision:
+        patches = prompts * load.patches
+        towers.append((shape.vision, patches, _layer(shape.vision, patches, patches)))
+        kept += prompts * (load.patches * shape.patch_values + load.image * shape.kept_by_mergers)
+    if config.model.gradient_checkpointing:
+        kept += sum(tower.layers * rows * tower.width for tower, rows, _ in towers)
+        return load.compute * kept, load.compute * max(layer for *_, layer in towers)
+    return load.compute * (kept + sum(tower.layers * layer for tower, _, layer in towers)), 0.0
+
+
+def cache(shape: Shape, load: Load, prompts: int, rows: int, length: int) -> float:
+    """Bytes of keys and values of prompts, once each, and of their completions."""
+    tokens = prompts * (load.prompt - 1) + rows * length
+    return load.compute * 2.0 * shape.text.layers * shape.text.key * tokens
+
+
+def largest_budget(shape: Shape, config: Config, load: Load, machine: Machine) -> int:
+    """The most `optim.tokens_per_micro_batch` that fits, in thousands below a hundred thousand; 0 if none does."""
+    fitting = 0
+    for budget in range(1024, 100 * 1024, 1024):
+        tried = replace(config, optim=replace(config.optim, tokens_per_micro_batch=budget))
+        if not fits(memory(shape, tried, load, machine), machine):
+            break
+        fitting = budget
+    return fitting
+
+
+def fits(parts: dict[str, float], machine: Machine) -> bool:
+    """Whether the peak leaves the reserve free."""
+    return parts["peak"] <= (1 - RESERVE) * machine.memory
+
+
+def seconds(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[str, float]:
+    """Of each part of a step, and of the `step`; every completion is taken to be of full length."""
+    group, length, prompt = config.rollout.group_size, config.rollout.max_new_tokens, load.prompt - 1
+    rate, bandwidth = machine.rate * machine.rate_share, machine.bandwidth * machine.bandwidth_share
+    own = group * (length * prompt + length * (length + 1) / 2)
+    prefill = load.prompts * (forward(shape, prompt, prompt * (prompt + 1) / 2, 0) + vision(shape, load))
+    drawn = load.prompts * forward(shape, group * length, own, group * length)
+    turns = math.ceil(load.prompts * group / MAX_ROWS)
+    read = load.compute * (shape.text.weights + shape.vocabulary * shape.text.width) * length * turns
+    read += cache(shape, load, load.prompts, load.prompts * group, length // 2) * length
+    scored = prefill + drawn
+    with_reference = config.grpo.beta > 0 or config.grpo.objective == "paper"
+    updates = config.grpo.updates_per_rollout
+    found = {
+        "refresh": 4 * shape.parameters * (load.ranks - 1) / load.ranks / machine.link if load.ranks > 1 else 0.0,
+        "prefill": prefill / rate,
+        "decode": max(read / bandwidth, drawn / rate),
+        "scoring": scored / rate * (with_reference + (updates > 1)),
+        "update": scored / rate * updates * (4 if config.model.gradient_checkpointing else 3),
+    }
+    return {name: n for name, n in found.items() if n} | {"step": sum(found.values())}
+
+
+def forward(shape: Shape, tokens: float, pairs: float, predicted: float) -> float:
+    """Operations of the language model: two for each weight a token meets, four for each pair of a query and a key."""
+    text = shape.text
+    return 2 * text.weights * tokens + 4 * text.query * text.layers * pairs \
+        + 2 * shape.vocabulary * text.width * predicted
+
+
+def vision(shape: Shape, load: Load) -> float:
+    """Operations on the image of a prompt."""
+    if not shape.vision:
+        return 0.0
+    tower, patches = shape.vision, load.patches
+    pairs = patches * (shape.full_layers * patches + (tower.layers - shape.full_layers) * min(shape.window, patches))
+    weights = (tower.weights + shape.per_patch) * patches + shape.per_image_token * load.image
+    return 2.0 * weights + 4.0 * tower.width * pairs
+
+
+def _micro_batch(config: Config, load: Load) -> tuple[int, int]:
+    """Prompts and completions in the fullest micro-batch."""
+    group, length = config.rollout.group_size, config.rollout.max_new_tokens
+    budget, whole = config.optim.tokens_per_micro_batch, load.prompt - 1 + group * length
+    if budget >= whole:
+        prompts = min(load.prompts, budget // whole)
+        return prompts, prompts * group
+    return 1, max(1, (budget - load.prompt + 1) // length)
+
+
+def _layer(tower: Tower, rows: int, read: int) -> float:
+    """Numbers that a layer keeps for the backward pass, over rows of which `read` are keys and values."""
+    # norms and products keep 6 vectors of the width; queries and attention's output are kept once each, and once packed
+    return rows * (6.0 * tower.width + tower.kept_mlp * tower.mlp + 3 * tower.query) + 2 * read * tower.key
+
+
+def _passing(tower: Tower, rows: int) -> float:
+    """Numbers that exist at once while rows pass a layer without a backward pass."""
+    return rows * (3.0 * tower.width + 3.0 * tower.mlp)

@@ -1,0 +1,188 @@
+"""A plan's parts against what a run really holds, counted tensor by tensor; and the command."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import FAMILIES, VISION, net
+
+from minigrpo import Group, Policy, Sampling, generate, pack, parallel, rollout
+from minigrpo.bench.flops import operations
+from minigrpo.bench.workload import WORKLOADS, build_folder
+from minigrpo.config import Config, Grpo, Model, Optim, Rollout
+from minigrpo.optim import clip_and_step, make_optimizer
+from minigrpo.plan.__main__ import GPUS, main
+from minigrpo.plan.estimate import Load, activations, fits, largest_budget, memory, seconds
+from minigrpo.plan.shape import shape_of
+
+ROOT = Path(__file__).parents[2]
+REAL = ROOT.parent / "shared/data/qwen/Qwen2.5-VL-3B-Instruct"
+CPU = replace(GPUS["a100"], kind="cpu")
+
+
+def config(checkpointing=False, budget=10**6, beta=0.04, **rollout) -> Config:
+    return Config("", None, model=Model(gradient_checkpointing=checkpointing), grpo=Grpo(beta=beta),
+                  optim=Optim(tokens_per_micro_batch=budget), rollout=Rollout(**rollout))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of the benchmark's small model."""
+    path = tmp_path_factory.mktemp("plan") / "model"
+    build_folder(WORKLOADS["toy"], path)
+    return path
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_counted_as_the_model_has_them(family, tmp_path):
+    model = net(family, torch.float32)
+    model.config.save_pretrained(tmp_path)
+    shape = shape_of(str(tmp_path))
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    layers = shape.text.largest * shape.text.layers
+    layers += shape.vision.largest * shape.vision.layers if family in VISION else 0
+    assert shape.root == shape.parameters - layers
+    assert (shape.vision is not None) == (family in VISION)
+
+
+def saved_bytes(policy: Policy, packed) -> int:
+    """Bytes of all tensors that the backward pass of a forward keeps, each storage once, weights left out."""
+    weights = {p.untyped_storage().data_ptr() for p in policy.parameters()}
+    found = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        found[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        policy(packed).logps.sum()
+    return sum(size for address, (size, _) in found.items() if address not in weights)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("image", "completion", "group"),
+                         [((224, 168), 40, 6), ((448, 336), 10, 2), ((56, 56), 90, 8)])
+def test_activations_are_those_that_the_backward_pass_keeps(folder, checkpointing, image, completion, group):
+    workload = replace(WORKLOADS["toy"], group_size=group, completion=completion, image=image)
+    model = Model(dtype="float32", gradient_checkpointing=checkpointing)
+    policy, *_ = parallel.load_roles(str(folder), model, parallel.Ranks(0, 1, torch.device("cpu")), False)
+    prompts = [policy.vlm.encode(sample) for sample in workload.samples(0)]
+    drawn = [Group(p, [torch.arange(20, 20 + completion) for _ in range(group)]) for p in prompts]
+    load = Load(1, 4, 2, workload.text_tokens, 4 * workload.image_tokens, workload.image_tokens)
+    run = config(checkpointing, group_size=group, max_new_tokens=completion)
+    kept, recomputed = activations(shape_of(str(folder)), run, load, CPU)
+    assert kept == pytest.approx(saved_bytes(policy.train(), pack(drawn)), rel=0.1)
+    assert (recomputed > 0) == checkpointing
+
+
+def test_what_stays_and_the_cache_are_counted_to_the_byte(folder):
+    ranks = parallel.Ranks(0, 1, torch.device("cpu"))
+    policy, replica, reference = parallel.load_roles(str(folder), Model(dtype="float32"), ranks, True)
+    assert replica is policy.vlm
+    load, run = Load(1, 4, 2, 20, 48, 12), config(group_size=4, max_new_tokens=6)
+    parts = memory(shape_of(str(folder)), run, load, CPU)
+    size = sum(p.nbytes for p in policy.parameters())
+    optimizer = make_optimizer(policy, Optim())
+    for p in policy.parameters():
+        p.grad = torch.ones_like(p)
+    clip_and_step(optimizer, policy, 1e-3, 1.0)
+    averages = [v for state in optimizer.state.values() for v in state.values() if v.dim()]
+    assert (parts["weights"], parts["gradients"]) == (size, size) and "replica" not in parts
+    assert parts["Adam's averages"] == sum(v.nbytes for v in averages)
+    assert parts["reference"] == sum(p.nbytes for p in reference.parameters())
+
+    kept, prompts = [], [replica.encode(sample) for sample in WORKLOADS["toy"].samples(0)]
+
+    class Seen(rollout.KVCache):
+        def __init__(self, *args):
+            super().__init__(*args)
+            kept.append(self)
+
+    replica.end_ids = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollout, "KVCache", Seen)
+        generate(replica, prompts, 4, Sampling(6))
+    held = [t for layers in (kept[0].prompts, kept[0].own) for pair in layers.values() for t in pair]
+    assert parts["KV cache"] == sum(t.nbytes for t in held)
+
+
+def test_ranks_share_what_is_sharded_and_half_precision_needs_a_replica(folder):
+    shape, run = shape_of(str(folder)), config(group_size=4, max_new_tokens=6, prompts_per_step=4)
+    one = memory(shape, run, Load(1, 2, 4, 20, 48, 12), GPUS["a100"])
+    two = memory(shape, run, Load(2, 2, 2, 20, 48, 12), GPUS["a100"])
+    for part in ("weights", "gradients", "Adam's averages", "reference"):
+        assert two[part] == one[part] / 2
+    assert one["weights"] == 4 * shape.parameters and one["replica"] == two["replica"] == 2 * shape.parameters
+    stays = sum(two[part] for part in ("weights", "gradients", "Adam's averages", "reference", "replica"))
+    assert two["peak"] == stays + two["activations"] + two["gathered layers"] + two["head"]
+    assert "reference" not in memory(shape, config(beta=0.0), Load(1, 2, 4, 20, 48, 12), GPUS["a100"])
+
+
+def test_a_smaller_budget_keeps_less_and_the_proposed_one_is_the_last_that_fits(folder):
+    shape, load = shape_of(str(folder)), Load(1, 4, 64, 20, 48, 12)
+    run = config(group_size=8, max_new_tokens=64)
+    kept = [sum(activations(shape, replace(run, optim=Optim(tokens_per_micro_batch=n)), load, CPU))
+            for n in (100, 600, 5000, 10**6)]
+    assert kept == sorted(kept) and kept[0] < kept[1] < kept[2] < kept[3]
+    room = replace(CPU, memory=4e8)
+    budget = largest_budget(shape, run, load, room)
+
+    def fitting(tokens: int) -> bool:
+        return fits(memory(shape, replace(run, optim=Optim(tokens_per_micro_batch=tokens)), load, room), room)
+
+    assert budget > 1024 and fitting(budget) and not fitting(budget + 1024)
+    assert largest_budget(shape, run, load, replace(CPU, memory=1e8)) == 0
+
+
+def test_operations_are_those_of_the_benchmark(folder):
+    workload = WORKLOADS["toy"]
+    load = Load(1, 4, workload.prompts, workload.text_tokens, 4 * workload.image_tokens, workload.image_tokens)
+    run = config(group_size=workload.group_size, max_new_tokens=workload.completion)
+    found = seconds(shape_of(str(folder)), run, load, replace(CPU, rate=1.0, rate_share=1.0, bandwidth=1e30))
+    counted = operations(workload, shared=True)
+    assert found["prefill"] + found["decode"] == pytest.approx(counted["rollout"], rel=0.02)
+    assert found["scoring"] == pytest.approx(counted["scoring"], rel=0.02)
+    assert found["update"] == pytest.approx(counted["update"], rel=0.02)
+    assert found["step"] == pytest.approx(counted["step"], rel=0.02)
+    again = seconds(shape_of(str(folder)), config(True, group_size=4, max_new_tokens=6), load, CPU)
+    once = seconds(shape_of(str(folder)), config(group_size=4, max_new_tokens=6), load, CPU)
+    assert again["update"] == pytest.approx(4 / 3 * once["update"])
+
+
+def test_the_command_says_whether_it_fits(folder, capsys):
+    words = ["--model", str(folder), "--image", "112x84", "--rollout.max_new_tokens", "6"]
+    assert main([*words, "--memory", "8", "--gpus", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "12 image and 110 text tokens" in said and "fits" in said and "refresh" in said
+    assert main([*words, "--memory", "1", "--machine", "h100"]) == 1
+    assert "does not fit" in capsys.readouterr().out
+    assert main([*words, "--machine", "here", "--model.dtype", "float32", "--image", "none"]) == 0
+    assert "1 × this machine" in (said := capsys.readouterr().out) and " 0 image" in said
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ([], "which model?"),
+    (["--model", "nowhere/at/all"], "nowhere/at/all"),
+    (["--model", "{folder}", "--gpus", "20"], "leaves one of 20 ranks idle"),
+    (["--model", "{folder}", "--rollout.group", "4"], "rollout.group"),
+])  # fmt: skip
+def test_bad_options_are_one_line(folder, capsys, words, said):
+    assert main([word.format(folder=folder) for word in words]) == 2
+    found = capsys.readouterr().err
+    assert said in found and found.count("\n") == 1
+
+
+@pytest.mark.parametrize(("words", "said"), [(["--image", "wide"], "WIDTHxHEIGHT"), (["--gpus", "0"], "positive")])
+def test_numbers_that_are_none_are_refused(words, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real configuration of the shared data folder")
+def test_the_paper_s_setting_fits_its_two_gpus(capsys):
+    words = ["--gpus", "2", "--memory", "80", "--config", str(ROOT / "mpcc/configs/qwen2.5-vl-3b-rft+prior.toml")]
+    assert main([*words, "--model", str(REAL)]) == 0
+    assert "3,754.6M parameters, bfloat16, 2 × A100" in capsys.readouterr().out
