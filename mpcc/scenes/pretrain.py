@@ -150,7 +150,6 @@ def _paint(step: int, progress: float) -> tuple[Packed, Tensor]:
     return packed, weight[learned] / weight.sum()
 
 
-
 def _weights(vlm: VLM, answer: Tensor, with_image: bool) -> Tensor:
     """What the tokens of a completion [T] weigh: together √T, that a long description may not drown a name.
 
