@@ -24,7 +24,7 @@ from minigrpo.bench.meter import fastest, free_memory, matrix_rate
 from minigrpo.config import Config, ConfigError, parse_config
 from minigrpo.loading import load_image_processor
 from minigrpo.parallel import compute_dtype
-from minigrpo.plan.estimate import Load, Machine, fits, largest_budget, memory, seconds
+from minigrpo.plan.estimate import RESERVE, Load, Machine, fits, largest_budget, memory, seconds
 from minigrpo.plan.shape import Shape, shape_of
 
 GB = 1e9
@@ -51,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"rollout.prompts_per_step = {config.rollout.prompts_per_step} leaves one of {own.gpus} "
                              "ranks idle")
         machine = _machine(own.machine, config)
-        if own.memory:
-            machine = replace(machine, memory=own.memory * GB)
+        machine = replace(machine, memory=own.memory * GB) if own.memory else machine
         load = _load(config, machine, own)
         shape = shape_of(config.model.path)
     except (ConfigError, ValueError, OSError) as error:
@@ -63,12 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(shape: Shape, config: Config, load: Load, machine: Machine) -> int:
-    parts, ok = memory(shape, config, load, machine), True
+    parts = memory(shape, config, load, machine)
+    ok = fits(parts, machine)
     print(f"\nmemory of a {'rank' if machine.kind == 'cpu' else 'GPU'}, GB")
     print("\n".join(f"  {name:<18}{n / GB:8.2f}" for name, n in parts.items() if name != "peak"))
-    ok = fits(parts, machine)
-    verdict = "fits" if ok else "does not fit"
-    print(f"  {'peak':<18}{parts['peak'] / GB:8.2f} of {machine.memory / GB:.0f}: {verdict}, 8 % left free")
+    verdict = f"{'fits' if ok else 'does not fit'} into {machine.memory / GB:.0f}, of which {RESERVE:.0%} stay free"
+    print(f"  {'peak':<18}{parts['peak'] / GB:8.2f}   {verdict}")
     print("\nseconds of a step, every completion of full length")
     print("\n".join(f"  {name:<18}{n:8.2f}" for name, n in seconds(shape, config, load, machine).items()))
     print(f"  ({machine.rate_share:.0%} of {machine.rate / 1e12:.3g} TFLOP/s, {machine.bandwidth_share:.0%} of "
