@@ -77,7 +77,7 @@ class Sft:
 
 @dataclass(frozen=True)
 class Optim:
-    lr: float = 5e-4
+    lr: float = 2e-4
     """Peak learning rate; this default suits the tiny embedded model, a model of billions wants about 1e-6."""
     beta1: float = 0.9
     """AdamW's decay of the gradient's mean."""

@@ -192,7 +192,7 @@ def test_the_written_file_says_what_each_field_means():
     text = to_toml(Config(OWN, WithOptions.Config()))
     assert "# Folder with images and annotations.\ncoco = \"\"\n" in text
     assert "# Shape of the mask. One of: box, polygon.\nshape = \"box\"\n" in text
-    assert "lr = 0.0005\n" in text and "prior = true\n" in text
+    assert "lr = 0.0002\n" in text and "prior = true\n" in text
 
 
 def sections(task_config):
