@@ -39,14 +39,10 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
         ValueError: a model that the engine does not support, with what is missing.
     """
     path, device = _checked(path), torch.device(device)
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    config, auto = read_config(path)
     vision = config.model_type in VISION_FAMILIES
-    if not vision and hasattr(config, "vision_config"):
-        raise ValueError(f"{path}: model type {config.model_type} is not supported; vision-language models: "
-                         f"{', '.join(VISION_FAMILIES)}")
     if dtype == "auto":
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     net, tokenizer = _net(auto, path, config, dtype), _tokenizer(path)
     if tokenizer.chat_template is None:
         raise ValueError(f"{path}: the tokenizer has no chat template (chat_template.jinja or chat_template.json)")
@@ -54,6 +50,23 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
     half = dtype in (torch.bfloat16, torch.float16)
     flash = attention_kernel == "flash" or (attention_kernel == "auto" and device.type == "cuda" and half)
     return VLM(net.to(device).eval(), tokenizer, processor, _generation_end_ids(path), flash)
+
+
+def read_config(path: str | Path) -> tuple[PreTrainedConfig, type]:
+    """The configuration of a folder or hub id, and the auto class that makes its model; weights are not needed.
+
+    Raises:
+        FileNotFoundError: the folder or its configuration is missing.
+        ValueError: a model that the engine does not support.
+    """
+    path = _checked(path, weights=False)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    if config.model_type in VISION_FAMILIES:
+        return config, AutoModelForImageTextToText
+    if hasattr(config, "vision_config"):
+        raise ValueError(f"{path}: model type {config.model_type} is not supported; vision-language models: "
+                         f"{', '.join(VISION_FAMILIES)}")
+    return config, AutoModelForCausalLM
 
 
 def _net(auto: type, path: str, config: PreTrainedConfig, dtype: torch.dtype) -> nn.Module:
@@ -83,7 +96,7 @@ def _tokenizer(path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _checked(path: str | Path) -> str:
+def _checked(path: str | Path, weights: bool = True) -> str:
     """The path, once it is sure that a local folder has what a model needs."""
     folder = Path(path)
     if not folder.is_dir():
@@ -92,7 +105,7 @@ def _checked(path: str | Path) -> str:
         return str(path)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"model folder {path} has no config.json")
-    if not any(folder.glob("*.safetensors")):
+    if weights and not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"model folder {path} has no weights (*.safetensors)")
     return str(path)
 

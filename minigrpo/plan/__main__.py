@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                              "ranks idle")
         machine = _machine(own.machine, config)
         machine = replace(machine, memory=own.memory * GB) if own.memory else machine
-        load = _load(config, machine, own)
         shape = shape_of(config.model.path)
+        load = _load(config, machine, own, shape)
     except (ConfigError, ValueError, OSError) as error:
         print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -89,10 +89,10 @@ def _heading(config: Config, load: Load, machine: Machine, shape: Shape) -> str:
             f"{config.optim.tokens_per_micro_batch:,} tokens in a micro-batch")
 
 
-def _load(config: Config, machine: Machine, own: argparse.Namespace) -> Load:
-    """What a rank has to do, the image as the model's own processor cuts it."""
+def _load(config: Config, machine: Machine, own: argparse.Namespace, shape: Shape) -> Load:
+    """What a rank has to do, the image as the model's own processor cuts it; a text-only model gets none."""
     patches = tokens = 0
-    if own.image:
+    if own.image and shape.vision:
         processor = load_image_processor(config.model.path, config.model.min_pixels, config.model.max_pixels)
         grid = processor(images=[Image.new("RGB", own.image)], return_tensors="pt")["image_grid_thw"][0]
         patches = int(grid.prod())

@@ -72,7 +72,7 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
     """Bytes of each part; `peak` is what is held at once at the worst time.
 
     The parts that stay are float32 weights, gradients and AdamW's averages, replica and reference. Beside them are
-    either, in the update, activations, gathered layers and head, or, in the rollout, cache, logits and prefill.
+    either, in the update, activations, working weights and head, or, in the rollout, cache, logits and prefill.
     """
     size, master = shape.parameters, max(4, load.compute)
     half, several = load.compute < 4, load.ranks > 1
@@ -87,8 +87,9 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
     largest = max(shape.root, shape.text.largest)
     update = {
         "activations": sum(activations(shape, config, load, machine)),
-        # FSDP holds the root and two layers whole, and the gradient of the largest of them until it is spread
-        "gathered layers": load.compute * (shape.root + 2 * shape.text.largest) + (load.compute + 4) * largest
+        # FSDP holds the root and two layers whole, and the gradient of the largest of them until it is spread; on one
+        # GPU autocast keeps its copies
+        "working weights": load.compute * (shape.root + 2 * shape.text.largest) + (load.compute + 4) * largest
         if several else load.compute * size if half else 0.0,
         "head": 16.0 * HEAD_ELEMENTS[machine.kind],
     }

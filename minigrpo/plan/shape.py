@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
+from minigrpo.loading import read_config
 from minigrpo.models import VISION_FAMILIES
 
 
@@ -71,13 +71,10 @@ def shape_of(path: str) -> Shape:
         OSError: there is no such model.
         ValueError: not a model that minigrpo trains.
     """
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    config, auto = read_config(path)
     seeing = config.model_type in VISION_FAMILIES
-    if not seeing and hasattr(config, "vision_config"):
-        raise ValueError(f"{path}: model type {config.model_type} is not supported; vision-language models: "
-                         f"{', '.join(VISION_FAMILIES)}")
     with torch.device("meta"):
-        net = (AutoModelForImageTextToText if seeing else AutoModelForCausalLM).from_config(config)
+        net = auto.from_config(config)
     decoder = net.model.language_model if seeing else net.model
     text_config = config.get_text_config()
     heads = text_config.num_attention_heads

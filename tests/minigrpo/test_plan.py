@@ -116,7 +116,7 @@ def test_ranks_share_what_is_sharded_and_half_precision_needs_a_replica(folder):
         assert two[part] == one[part] / 2
     assert one["weights"] == 4 * shape.parameters and one["replica"] == two["replica"] == 2 * shape.parameters
     stays = sum(two[part] for part in ("weights", "gradients", "Adam's averages", "reference", "replica"))
-    assert two["peak"] == stays + two["activations"] + two["gathered layers"] + two["head"]
+    assert two["peak"] == stays + two["activations"] + two["working weights"] + two["head"]
     assert "reference" not in memory(shape, config(beta=0.0), Load(1, 2, 4, 20, 48, 12), GPUS["a100"])
 
 
@@ -162,9 +162,15 @@ def test_the_command_says_whether_it_fits(folder, capsys):
     assert "1 × this machine" in (said := capsys.readouterr().out) and " 0 image" in said
 
 
+def test_a_model_without_eyes_gets_no_image(tmp_path, capsys):
+    net("llama", torch.float32).config.save_pretrained(tmp_path)
+    assert main(["--model", str(tmp_path)]) == 0
+    assert "of 0 image and 110 text tokens" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("words", "said"), [
     ([], "which model?"),
-    (["--model", "nowhere/at/all"], "nowhere/at/all"),
+    (["--model", "nowhere/at/all"], "model folder nowhere/at/all does not exist"),
     (["--model", "{folder}", "--gpus", "20"], "leaves one of 20 ranks idle"),
     (["--model", "{folder}", "--rollout.group", "4"], "rollout.group"),
 ])  # fmt: skip
