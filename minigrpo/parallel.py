@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from minigrpo.config import Model
 from minigrpo.layout import Group, Packed, micro_batches, pack
@@ -58,7 +58,8 @@ def start(device: str = "auto") -> Ranks:
     else:
         _keep_freed_memory()
     if size > 1:
-        dist.init_process_group("nccl" if cuda else "gloo")
+        # offloaded weights are in host memory, and the norm of their gradients is added up there
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     return Ranks(dist.get_rank() if size > 1 else 0, size, own)
 
 
@@ -87,7 +88,13 @@ def load_roles(path: str, model: Model, ranks: Ranks, with_reference: bool) -> t
 
     Half precision computes in it and keeps float32 weights in the policy: by FSDP with several ranks, by autocast with
     one. With one rank and equal precision the replica is the policy.
+
+    Raises:
+        ValueError: `model.offload` with one rank.
     """
+    if model.offload and ranks.size == 1:
+        raise ValueError("model.offload needs several ranks: only what is sharded is kept in host memory; start with "
+                         "torchrun --nproc_per_node 2, or leave it out")
     compute = compute_dtype(model.dtype, ranks.device)
     half = compute is torch.bfloat16
 
@@ -106,7 +113,7 @@ def load_roles(path: str, model: Model, ranks: Ranks, with_reference: bool) -> t
     replica = policy.vlm if ranks.size == 1 and not half else load(compute)
     reference = Policy(load(compute)).requires_grad_(False) if with_reference else None
     if ranks.size > 1:
-        shard(policy, compute)
+        shard(policy, compute, model.offload)
         if reference is not None:
             shard(reference, compute)
     return policy, replica, reference
@@ -127,20 +134,23 @@ def precision(name: str, ranks: Ranks):
     return contextlib.nullcontext()
 
 
-def shard(policy: Policy, compute: torch.dtype) -> None:
+def shard(policy: Policy, compute: torch.dtype, offload: bool = False) -> None:
     """FSDP2: every block of both towers is a unit, the rest (embeddings, head, norms) the root.
 
-    Parameters keep their dtype, are gathered in `compute`, and gradients are reduced in float32 at least.
+    Parameters keep their dtype, are gathered in `compute`, and gradients are reduced in float32 at least. With
+    `offload` parameters and gradients stay in host memory, and so does what the optimizer makes for them.
     """
     reduce = torch.float32 if compute is torch.bfloat16 else None
     # inputs stay as the model makes them: the vision tower rotates in float32, as it does unsharded
     mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=reduce, cast_forward_inputs=False)
+    pinned = next(policy.parameters()).is_cuda
+    place = CPUOffloadPolicy(pin_memory=pinned) if offload else OffloadPolicy()
     blocks = list(policy.vlm.decoder.layers)
     if policy.vlm.has_vision:
         blocks += policy.net.model.visual.blocks
     for block in blocks:
-        fully_shard(block, mp_policy=mixed)
-    fully_shard(policy, mp_policy=mixed)
+        fully_shard(block, mp_policy=mixed, offload_policy=place)
+    fully_shard(policy, mp_policy=mixed, offload_policy=place)
 
 
 @torch.no_grad()
@@ -149,7 +159,9 @@ def refresh(replica: VLM, policy: Policy) -> None:
     if replica is policy.vlm:
         return
     for target, source in zip(replica.net.parameters(), policy.net.parameters(), strict=True):
-        target.copy_(source.full_tensor() if hasattr(source, "full_tensor") else source)
+        if hasattr(source, "full_tensor"):  # gathered on the replica's device, in its precision
+            source = source.to(target.device, target.dtype).full_tensor()
+        target.copy_(source)
 
 
 def sum_over_ranks(values: Sequence[float], ranks: Ranks) -> list[float]:

@@ -19,6 +19,8 @@ class Model:
     """Attention kernel; auto takes flash attention where it is available."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    offload: bool = False
+    """Keep master weights, gradients and AdamW's averages in host memory; for GPUs too small for their shard."""
     min_pixels: int = 0
     """Smaller images are enlarged to this area in pixels; 0 keeps the model folder's own bound."""
     max_pixels: int = 0

@@ -30,9 +30,9 @@ from minigrpo.plan.shape import Shape, shape_of
 GB = 1e9
 # memory, bfloat16 products and bandwidth are the vendor's figures; what a step reaches of them is an assumption
 GPUS = {
-    "a100": Machine("A100", "cuda", 80 * GB, 312e12, 2.04e12, 300e9, 0.4, 0.6),
-    "h100": Machine("H100", "cuda", 80 * GB, 989e12, 3.35e12, 450e9, 0.4, 0.6),
-    "h200": Machine("H200", "cuda", 141 * GB, 989e12, 4.8e12, 450e9, 0.4, 0.6),
+    "a100": Machine("A100", "cuda", 80 * GB, 312e12, 2.04e12, 300e9, 25e9, 0.4, 0.6),
+    "h100": Machine("H100", "cuda", 80 * GB, 989e12, 3.35e12, 450e9, 50e9, 0.4, 0.6),
+    "h200": Machine("H200", "cuda", 141 * GB, 989e12, 4.8e12, 450e9, 50e9, 0.4, 0.6),
 }
 TASK = "minigrpo.task:Task"
 """What stands for the task, of which a plan needs no samples."""
@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if config.rollout.prompts_per_step < own.gpus:
             raise ValueError(f"rollout.prompts_per_step = {config.rollout.prompts_per_step} leaves one of {own.gpus} "
                              "ranks idle")
+        if config.model.offload and own.gpus == 1:
+            raise ValueError("model.offload needs several ranks; give --gpus 2, or leave it out")
         machine = _machine(own.machine, config)
         machine = replace(machine, memory=own.memory * GB) if own.memory else machine
         shape = shape_of(config.model.path)
@@ -65,9 +67,11 @@ def _show(shape: Shape, config: Config, load: Load, machine: Machine) -> int:
     parts = memory(shape, config, load, machine)
     ok = fits(parts, machine)
     print(f"\nmemory of a {'rank' if machine.kind == 'cpu' else 'GPU'}, GB")
-    print("\n".join(f"  {name:<18}{n / GB:8.2f}" for name, n in parts.items() if name != "peak"))
+    print("\n".join(f"  {name:<18}{n / GB:8.2f}" for name, n in parts.items() if name not in ("peak", "host")))
     verdict = f"{'fits' if ok else 'does not fit'} into {machine.memory / GB:.0f}, of which {RESERVE:.0%} stay free"
     print(f"  {'peak':<18}{parts['peak'] / GB:8.2f}   {verdict}")
+    if "host" in parts:
+        print(f"  {'in host memory':<18}{parts['host'] / GB:8.2f}   weights, gradients and Adam's averages of a rank")
     print("\nseconds of a step, every completion of full length")
     print("\n".join(f"  {name:<18}{n:8.2f}" for name, n in seconds(shape, config, load, machine).items()))
     print(f"  ({machine.rate_share:.0%} of {machine.rate / 1e12:.3g} TFLOP/s, {machine.bandwidth_share:.0%} of "
@@ -112,7 +116,7 @@ def _machine(name: str, config: Config) -> Machine:
     target = torch.empty_like(source)
     bandwidth = 2 * source.nbytes / fastest(lambda: target.copy_(source), kind, 0.5)
     share = 0.4 if kind == "cuda" else 0.7  # on CPUs larger products reach more of the rate
-    return Machine("this machine", kind, free_memory(kind), matrix_rate(kind, dtype), bandwidth, bandwidth, share, 0.6)
+    return Machine("this machine", kind, free_memory(kind), matrix_rate(kind, dtype), *3 * [bandwidth], share, 0.6)
 
 
 def _size(text: str) -> tuple[int, int] | None:

@@ -27,6 +27,7 @@ class Machine:
         rate: Operations per second of matrix products.
         bandwidth: Bytes per second from its memory.
         link: Bytes per second from the other devices.
+        host_link: Bytes per second from the host's memory.
         rate_share, bandwidth_share: What a step is taken to reach of the two.
     """
 
@@ -36,6 +37,7 @@ class Machine:
     rate: float
     bandwidth: float
     link: float
+    host_link: float
     rate_share: float
     bandwidth_share: float
 
@@ -64,23 +66,29 @@ class Load:
         return self.text + self.image
 
 
+HOST_BANDWIDTH = 1e11
+"""Bytes per second that all ranks together are taken to reach in host memory, where offloaded weights are updated."""
+
 RESERVE = 0.08
 """Share of a device's memory that is left to the driver and to gaps between tensors."""
 
 
 def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[str, float]:
-    """Bytes of each part; `peak` is what is held at once at the worst time.
+    """Bytes of each part; `peak` is what is held at once at the worst time, and `host` what is offloaded.
 
     The parts that stay are float32 weights, gradients and AdamW's averages, replica and reference. Beside them are
     either, in the update, activations, working weights and head, or, in the rollout, cache, logits and prefill.
     """
     size, master = shape.parameters, max(4, load.compute)
-    half, several = load.compute < 4, load.ranks > 1
-    with_reference = config.grpo.beta > 0 or config.grpo.objective == "paper"
-    stays = {
+    sharded = {
         "weights": master * size / load.ranks,
         "gradients": master * size / load.ranks,
         "Adam's averages": 2 * master * size / load.ranks,
+    }
+    half, several = load.compute < 4, load.ranks > 1
+    with_reference = config.grpo.beta > 0 or config.grpo.objective == "paper"
+    stays = {
+        **({} if config.model.offload else sharded),
         "replica": load.compute * size if several or half else 0.0,
         "reference": load.compute * size / load.ranks if with_reference else 0.0,
     }
@@ -102,7 +110,8 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
                                       _passing(shape.vision, turn * load.patches) if shape.vision else 0),
     }
     peak = sum(stays.values()) + max(sum(update.values()), sum(rollout.values()))
-    return {name: n for name, n in {**stays, **update, **rollout}.items() if n} | {"peak": peak}
+    host = {"host": sum(sharded.values())} if config.model.offload else {}
+    return {name: n for name, n in {**stays, **update, **rollout}.items() if n} | {"peak": peak} | host
 
 
 def activations(shape: Shape, config: Config, load: Load, machine: Machine) -> tuple[float, float]:
@@ -160,12 +169,18 @@ def seconds(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[
     scored = prefill + drawn
     with_reference = config.grpo.beta > 0 or config.grpo.objective == "paper"
     updates = config.grpo.updates_per_rollout
+    master = max(4, load.compute) * shape.parameters / load.ranks
+    batches = math.ceil(load.prompts * group / _micro_batch(config, load)[1])
+    # weights come for the forward and the backward pass of a micro-batch, and gradients go; AdamW reads weights,
+    # gradients and both averages, and writes all but the gradients
+    offloaded = 3 * batches * master / machine.host_link + 7 * master * load.ranks / HOST_BANDWIDTH
     found = {
-        "refresh": 4 * shape.parameters * (load.ranks - 1) / load.ranks / machine.link if load.ranks > 1 else 0.0,
+        "refresh": load.compute * shape.parameters * (1 - 1 / load.ranks) / machine.link,
         "prefill": prefill / rate,
         "decode": max(read / bandwidth, drawn / rate),
         "scoring": scored / rate * (with_reference + (updates > 1)),
         "update": scored / rate * updates * (4 if config.model.gradient_checkpointing else 3),
+        "offload": updates * offloaded if config.model.offload else 0.0,
     }
     return {name: n for name, n in found.items() if n} | {"step": sum(found.values())}
 

@@ -17,8 +17,10 @@ import toy_task
 from running import ROOT, TIMED, launch, words
 from running import lines as metrics
 from safetensors.torch import load_file
+from torch.distributed.fsdp import CPUOffloadPolicy
 
-from minigrpo import parallel
+from minigrpo import Policy, parallel
+from minigrpo.config import Model
 from minigrpo.parallel import Ranks, share, unshare
 
 EXACT, SINGLE = 1e-9, 2e-3  # float32 rounds at 6e-8, and Adam divides by the gradient's own size
@@ -42,6 +44,7 @@ CASES = {
     "everything": UNEVEN | {"task.priors": "true", "task.flat_every": 4, "grpo.beta": 0.1,
                             "grpo.updates_per_rollout": 2, "model.gradient_checkpointing": "true",
                             "optim.tokens_per_micro_batch": 70},
+    "offload": UNEVEN | {"grpo.beta": 0.1, "grpo.updates_per_rollout": 2, "optim.tokens_per_micro_batch": 70},
     "float32": UNEVEN | {"model.dtype": "float32"},
     "bfloat16": UNEVEN | {"model.dtype": "bfloat16", "grpo.beta": 0.1},
     "qwen2_vl": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.images_every": 2},
@@ -49,12 +52,16 @@ CASES = {
     "llama": UNEVEN | {"task.images_every": 0},
 }  # fmt: skip
 
+SHARDED = {"offload": {"model.offload": "true"}}
+"""Of the runs on two ranks alone."""
+
 COMPARED = [name for name in CASES if name != "bfloat16"]  # which rounds too coarsely for equal draws
 
 
 def command(name: str, where: Path, models: Path) -> list[str]:
     family = name if name in tiny.FAMILIES else "qwen2_5_vl"
-    options = COMMON | CASES[name] | {"model.path": models / family, "run.dir": where / name,
+    sharded = SHARDED.get(name, {}) if where.name == "2" else {}
+    options = COMMON | CASES[name] | sharded | {"model.path": models / family, "run.dir": where / name,
                                       "task.record": where / name / "asked"}  # fmt: skip
     return words(options)
 
@@ -193,6 +200,23 @@ def test_one_rank_needs_no_process_group(monkeypatch):
     assert not parallel.dist.is_initialized()
     assert parallel.sum_over_ranks([1.5, 2], ranks) == [1.5, 2]
     assert unshare([1, 2], ranks) == [1, 2]
+
+
+def test_one_rank_has_nothing_to_offload(tmp_path):
+    one = Ranks(0, 1, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"model\.offload needs several ranks.*torchrun --nproc_per_node 2"):
+        parallel.load_roles(str(tmp_path), Model(offload=True), one, with_reference=False)
+
+
+def test_offloaded_weights_are_kept_by_fsdp_in_host_memory(monkeypatch):
+    model, seen = tiny.vlm("llama", torch.float32), []
+    monkeypatch.setattr(parallel, "fully_shard", lambda module, **kept: seen.append(kept["offload_policy"]))
+    for offload in (False, True):
+        parallel.shard(Policy(model), torch.float32, offload)
+    half = len(seen) // 2
+    assert half == len(model.decoder.layers) + 1
+    assert not any(isinstance(policy, CPUOffloadPolicy) for policy in seen[:half])
+    assert all(isinstance(policy, CPUOffloadPolicy) and not policy.pin_memory for policy in seen[half:])
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):

@@ -17,7 +17,7 @@ from minigrpo.plan.estimate import Load, activations, fits, largest_budget, memo
 from minigrpo.plan.shape import shape_of
 
 ROOT = Path(__file__).parents[2]
-REAL = ROOT.parent / "shared/data/qwen/Qwen2.5-VL-3B-Instruct"
+REAL = ROOT.parent / "shared/data/qwen"
 CPU = replace(GPUS["a100"], kind="cpu")
 
 
@@ -120,6 +120,21 @@ def test_ranks_share_what_is_sharded_and_half_precision_needs_a_replica(folder):
     assert "reference" not in memory(shape, config(beta=0.0), Load(1, 2, 4, 20, 48, 12), GPUS["a100"])
 
 
+def test_offloaded_parts_are_in_host_memory_and_cost_their_way_there(folder):
+    shape, load, run = shape_of(str(folder)), Load(2, 2, 2, 20, 48, 12), config(group_size=4, max_new_tokens=6)
+    there = replace(run, model=replace(run.model, offload=True))
+    whole, rest = (memory(shape, c, load, GPUS["a100"]) for c in (run, there))
+    moved = ("weights", "gradients", "Adam's averages")
+    assert rest["host"] == sum(whole[part] for part in moved) == 8 * shape.parameters
+    assert rest["peak"] == pytest.approx(whole["peak"] - rest["host"]) and not rest.keys() & set(moved)
+    split = replace(there, optim=Optim(tokens_per_micro_batch=32 + 6))  # a prompt and one of its completions
+    found = [seconds(shape, c, load, GPUS["a100"]) for c in (run, there, split)]
+    link, updated = 2 * shape.parameters / 25e9, 28 * shape.parameters / 1e11
+    assert "offload" not in found[0]
+    assert found[1]["offload"] == pytest.approx(3 * link + updated)
+    assert found[2]["offload"] == pytest.approx(3 * 8 * link + updated)
+
+
 def test_a_smaller_budget_keeps_less_and_the_proposed_one_is_the_last_that_fits(folder):
     shape, load = shape_of(str(folder)), Load(1, 4, 64, 20, 48, 12)
     run = config(group_size=8, max_new_tokens=64)
@@ -173,6 +188,7 @@ def test_a_model_without_eyes_gets_no_image(tmp_path, capsys):
     (["--model", "nowhere/at/all"], "model folder nowhere/at/all does not exist"),
     (["--model", "{folder}", "--gpus", "20"], "leaves one of 20 ranks idle"),
     (["--model", "{folder}", "--rollout.group", "4"], "rollout.group"),
+    (["--model", "{folder}", "--model.offload", "true"], "model.offload needs several ranks"),
 ])  # fmt: skip
 def test_bad_options_are_one_line(folder, capsys, words, said):
     assert main([word.format(folder=folder) for word in words]) == 2
@@ -187,8 +203,11 @@ def test_numbers_that_are_none_are_refused(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real configuration of the shared data folder")
-def test_the_paper_s_setting_fits_its_two_gpus(capsys):
-    words = ["--gpus", "2", "--memory", "80", "--config", str(ROOT / "mpcc/configs/qwen2.5-vl-3b-rft+prior.toml")]
-    assert main([*words, "--model", str(REAL)]) == 0
-    assert "3,754.6M parameters, bfloat16, 2 × A100" in capsys.readouterr().out
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real configurations of the shared data folder")
+@pytest.mark.parametrize(("size", "millions"), [("3B", "3,754.6M"), ("7B", "8,292.2M")])
+@pytest.mark.parametrize("image", ["640x480", "1120x896"])  # 391 and 1,280 tokens
+def test_the_configurations_fit_their_two_gpus(size, millions, image, capsys):
+    for config in sorted((ROOT / "mpcc/configs").glob(f"qwen2.5-vl-{size.lower()}-rft*.toml")):
+        words = ["--gpus", "2", "--memory", "80", "--image", image, "--config", str(config)]
+        assert main([*words, "--model", str(REAL / f"Qwen2.5-VL-{size}-Instruct")]) == 0
+        assert f"{millions} parameters, bfloat16, 2 × A100" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The shipped configurations: each can be read, and is the strategy that its name says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,17 @@ def test_a_config_is_the_strategy_of_its_name(path):
     assert found.model.path.startswith("Qwen/Qwen2.5-VL-") and found.optim.max_grad_norm == 0.1
 
 
-def test_every_strategy_has_one():
-    assert {path.stem.removeprefix("qwen2.5-vl-3b-") for path in FOLDER.glob("qwen2.5-vl-3b-*.toml")} == set(STRATEGIES)
+@pytest.mark.parametrize("size", ["3b", "7b"])
+def test_every_strategy_has_one(size):
+    name = f"qwen2.5-vl-{size}-"
+    assert {path.stem.removeprefix(name) for path in FOLDER.glob(f"{name}*.toml")} == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_sizes_differ_in_the_model_and_where_its_weights_are_kept(strategy):
+    small, large = (parsed(FOLDER / f"qwen2.5-vl-{size}-{strategy}.toml") for size in ("3b", "7b"))
+    assert large.model == replace(small.model, path="Qwen/Qwen2.5-VL-7B-Instruct", offload=True)
+    assert replace(large, model=small.model) == small
 
 
 def test_the_scenes_differ_from_the_default_in_steps_only():
