@@ -93,13 +93,15 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
         "reference": load.compute * size / load.ranks if with_reference else 0.0,
     }
     largest = max(shape.root, shape.text.largest)
+    predicted = _micro_batch(config, load)[1] * config.rollout.max_new_tokens
+    kept, recomputed = activations(shape, config, load, machine)
     update = {
-        "activations": sum(activations(shape, config, load, machine)),
+        "activations": kept + recomputed,
         # FSDP holds the root and two layers whole, and the gradient of the largest of them until it is spread; on one
         # GPU autocast keeps its copies
         "working weights": load.compute * (shape.root + 2 * shape.text.largest) + (load.compute + 4) * largest
         if several else load.compute * size if half else 0.0,
-        "head": 16.0 * HEAD_ELEMENTS[machine.kind],
+        "head": 16.0 * min(HEAD_ELEMENTS[machine.kind], predicted * shape.vocabulary),
     }
     rows = min(MAX_ROWS, load.prompts * config.rollout.group_size)
     turn = math.ceil(rows / config.rollout.group_size)
@@ -109,7 +111,8 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
         "prefill": load.compute * max(_passing(shape.text, turn * load.prompt),
                                       _passing(shape.vision, turn * load.patches) if shape.vision else 0),
     }
-    peak = sum(stays.values()) + max(sum(update.values()), sum(rollout.values()))
+    apart = min(recomputed, update["head"])  # the head's backward pass is over when the first layer is recomputed
+    peak = sum(stays.values()) + max(sum(update.values()) - apart, sum(rollout.values()))
     host = {"host": sum(sharded.values())} if config.model.offload else {}
     return {name: n for name, n in {**stays, **update, **rollout}.items() if n} | {"peak": peak} | host
 

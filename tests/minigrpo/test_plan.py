@@ -1,14 +1,17 @@
 """A plan's parts against what a run really holds, counted tensor by tensor; and the command."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import FAMILIES, VISION, net
+from torch.profiler import ProfilerActivity, profile
 
 from minigrpo import Group, Policy, Sampling, generate, pack, parallel, rollout
 from minigrpo.bench.flops import operations
+from minigrpo.bench.ours import Ours
 from minigrpo.bench.workload import WORKLOADS, build_folder
 from minigrpo.config import Config, Grpo, Model, Optim, Rollout
 from minigrpo.optim import clip_and_step, make_optimizer
@@ -108,6 +111,27 @@ def test_what_stays_and_the_cache_are_counted_to_the_byte(folder):
     assert parts["KV cache"] == sum(t.nbytes for t in held)
 
 
+@pytest.mark.parametrize("changes", [
+    {}, {"beta": 0.0}, {"checkpointing": True}, {"completion": 200, "image": (112, 84)},
+    {"completion": 20, "image": (560, 420)},
+], ids=str)  # fmt: skip
+def test_the_peak_is_that_of_a_whole_step(folder, changes):
+    """Every tensor that a step allocates and frees, as the allocator reports it."""
+    workload = replace(WORKLOADS["toy"], **{"group_size": 8, "completion": 100, "image": (448, 336)} | changes)
+    side = Ours(workload, folder)
+    side.step(0)  # makes the optimizer's averages
+    stays = sum(p.nbytes for p in side.policy.parameters()) * 3
+    stays += sum(p.nbytes for p in side.reference.parameters()) if side.reference else 0
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        side.step(1)
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    load = Load(1, 4, workload.prompts, workload.text_tokens, 4 * workload.image_tokens, workload.image_tokens)
+    run = config(workload.checkpointing, 8192, workload.beta, group_size=8, max_new_tokens=workload.completion)
+    planned = memory(shape_of(str(folder)), run, load, CPU)["peak"]
+    assert planned == pytest.approx(stays + max(itertools.accumulate(changes)), rel=0.12)
+
+
 def test_ranks_share_what_is_sharded_and_half_precision_needs_a_replica(folder):
     shape, run = shape_of(str(folder)), config(group_size=4, max_new_tokens=6, prompts_per_step=4)
     one = memory(shape, run, Load(1, 2, 4, 20, 48, 12), GPUS["a100"])
@@ -116,7 +140,7 @@ def test_ranks_share_what_is_sharded_and_half_precision_needs_a_replica(folder):
         assert two[part] == one[part] / 2
     assert one["weights"] == 4 * shape.parameters and one["replica"] == two["replica"] == 2 * shape.parameters
     stays = sum(two[part] for part in ("weights", "gradients", "Adam's averages", "reference", "replica"))
-    assert two["peak"] == stays + two["activations"] + two["working weights"] + two["head"]
+    assert two["peak"] == pytest.approx(stays + two["activations"] + two["working weights"] + two["head"])
     assert "reference" not in memory(shape, config(beta=0.0), Load(1, 2, 4, 20, 48, 12), GPUS["a100"])
 
 
@@ -141,14 +165,14 @@ def test_a_smaller_budget_keeps_less_and_the_proposed_one_is_the_last_that_fits(
     kept = [sum(activations(shape, replace(run, optim=Optim(tokens_per_micro_batch=n)), load, CPU))
             for n in (100, 600, 5000, 10**6)]
     assert kept == sorted(kept) and kept[0] < kept[1] < kept[2] < kept[3]
-    room = replace(CPU, memory=4e8)
+    room = replace(CPU, memory=2e8)
     budget = largest_budget(shape, run, load, room)
 
     def fitting(tokens: int) -> bool:
         return fits(memory(shape, replace(run, optim=Optim(tokens_per_micro_batch=tokens)), load, room), room)
 
     assert budget > 1024 and fitting(budget) and not fitting(budget + 1024)
-    assert largest_budget(shape, run, load, replace(CPU, memory=1e8)) == 0
+    assert largest_budget(shape, run, load, replace(CPU, memory=2e6)) == 0
 
 
 def test_operations_are_those_of_the_benchmark(folder):
@@ -171,7 +195,8 @@ def test_the_command_says_whether_it_fits(folder, capsys):
     assert main([*words, "--memory", "8", "--gpus", "2"]) == 0
     said = capsys.readouterr().out
     assert "12 image and 110 text tokens" in said and "fits" in said and "refresh" in said
-    assert main([*words, "--memory", "1", "--machine", "h100"]) == 1
+    large = ["--rollout.max_new_tokens", "2000", "--optim.tokens_per_micro_batch", "1000000"]
+    assert main([*words, *large, "--memory", "1", "--machine", "h100"]) == 1
     assert "does not fit" in capsys.readouterr().out
     assert main([*words, "--machine", "here", "--model.dtype", "float32", "--image", "none"]) == 0
     assert "1 × this machine" in (said := capsys.readouterr().out) and " 0 image" in said
