@@ -1,0 +1,129 @@
+"""Linear layers in oneDNN: the products, gradients, scores and rollouts of torch's own, to float32 rounding."""
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from minigrpo import Policy, Sampling, generate, linear, pack
+from minigrpo.linear import Linear, has_slow_products, use_fast_products
+from minigrpo.loading import load_model
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
+
+
+def pair(inputs: int, outputs: int, bias: bool = True, dtype=torch.float32) -> tuple[nn.Linear, nn.Linear]:
+    """A layer, and torch's own with the same weights in float64."""
+    torch.manual_seed(inputs + outputs)
+    fast = nn.Linear(inputs, outputs, bias, dtype=dtype)
+    exact = nn.Linear(inputs, outputs, bias, dtype=torch.float64)
+    exact.load_state_dict(fast.state_dict())
+    use_fast_products(fast)
+    assert type(fast) is Linear
+    return fast, exact
+
+
+def close(found: torch.Tensor, exact: torch.Tensor) -> bool:
+    return bool((found - exact).abs().max() < 1e-6 * exact.abs().max())
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 3, 4)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 5), (5, 8), (64, 64), (48, 300)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_and_gradients(shape, inputs, outputs, bias):
+    fast, exact = pair(inputs, outputs, bias)
+    x = torch.randn(*shape, inputs, requires_grad=True)
+    twin = x.detach().double().requires_grad_()
+    weights = torch.randn(*shape, outputs)
+    for layer, given in ((fast, x), (exact, twin)):
+        (layer(given) * weights).sum().backward()
+    assert close(fast(x), exact(twin)) and fast(x).shape == exact(twin).shape
+    assert close(x.grad, twin.grad)
+    for ours, theirs in zip(fast.parameters(), exact.parameters(), strict=True):
+        assert ours.grad.shape == ours.shape and ours.grad.is_contiguous() and close(ours.grad, theirs.grad)
+    with torch.no_grad():
+        assert torch.equal(fast(x), fast(x.detach()))
+
+
+def test_only_what_is_asked_for_gets_a_gradient():
+    fast, exact = pair(6, 4)
+    fast.weight.requires_grad_(False)
+    x = torch.randn(3, 6, requires_grad=True)
+    fast(x).sum().backward()
+    assert fast.weight.grad is None and torch.allclose(x.grad, exact.weight.sum(0).float().expand(3, -1))
+    fast, _ = pair(6, 4)
+    fast(x.detach()).sum().backward()
+    assert torch.allclose(fast.weight.grad, x.detach().sum(0).expand(4, -1))
+
+
+def test_views_that_are_not_contiguous():
+    fast, exact = pair(6, 4)
+    x = torch.randn(6, 5).t()
+    assert close(fast(x), exact(x.double()))
+    fast(x).backward(torch.ones(5, 1).expand(5, 4))
+    assert torch.allclose(fast.weight.grad, x.sum(0).expand(4, -1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions_are_torch_s_own(dtype, monkeypatch):
+    fast, _ = pair(6, 4, dtype=dtype)
+    monkeypatch.setattr(linear, "_product", None)
+    assert fast(torch.randn(3, 6, dtype=dtype)).dtype is dtype
+
+
+def test_no_rows_and_autocast_are_torch_s_own(monkeypatch):
+    fast, _ = pair(6, 4)
+    monkeypatch.setattr(linear, "_product", None)
+    assert fast(torch.randn(0, 6)).shape == (0, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fast(torch.randn(3, 6)).dtype is torch.bfloat16
+
+
+@pytest.fixture(params=tiny.FAMILIES)
+def twins(request):
+    """A float32 model with torch's own products, and one with oneDNN's."""
+    plain, fast = (tiny.vlm(request.param, torch.float32) for _ in range(2))
+    use_fast_products(fast.net)
+    assert not any(type(module) is nn.Linear for module in fast.net.modules())
+    assert list(fast.net.state_dict()) == list(plain.net.state_dict())
+    return plain, fast
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_scores_and_gradients_of_a_model(twins, checkpointing):
+    logps = []
+    for vlm in twins:
+        if checkpointing:
+            vlm.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        out = Policy(vlm).train()(pack(tiny.groups(vlm)))
+        (out.logps * torch.linspace(-1.0, 1.5, len(out.logps))).sum().backward()
+        logps.append(out.logps.detach())
+    assert (logps[0] - logps[1]).abs().max() < 1e-5  # log-probabilities of about 10
+    for (name, plain), fast in zip(twins[0].net.named_parameters(), twins[1].net.parameters(), strict=True):
+        assert (plain.grad - fast.grad).abs().max() <= 2e-5 * plain.grad.abs().max(), name
+
+
+def test_rollouts_of_a_model(twins):
+    drawn = [generate(vlm, [vlm.encode(s) for s in tiny.samples(vlm.has_vision)], 3, Sampling(6)) for vlm in twins]
+    for plain, fast in zip(*drawn, strict=True):
+        for a, b in zip(plain.completions, fast.completions, strict=True):
+            assert torch.equal(a, b)
+        for a, b in zip(plain.sampler_logps, fast.sampler_logps, strict=True):
+            assert (a - b).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("vendor", "width", "slow"), [
+    ("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False),
+    (None, "AVX512", False),
+])  # fmt: skip
+def test_a_loaded_model_has_them_where_torch_s_own_are_slow(vendor, width, slow, monkeypatch, tmp_path):
+    if not torch.backends.mkl.is_available():
+        pytest.skip("this torch was built without MKL")
+    if vendor:
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\nvendor_id : {vendor}\n", encoding="utf-8")
+    monkeypatch.setattr(linear, "CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)
+    assert has_slow_products() is slow
+    tiny.vlm("llama", torch.float32).save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert type(loaded.net.lm_head) is (Linear if slow else nn.Linear)
