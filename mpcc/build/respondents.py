@@ -140,9 +140,14 @@ class Endpoint:
         if not isinstance(reply, openai.types.chat.ChatCompletion):
             wrong = f"got {_short(reply)} instead of JSON: is the base URL right? It mostly ends in /v1"
             raise RespondentError(f"{self._where(query)} {wrong}")
-        if not reply.choices or reply.choices[0].message is None:
-            raise RespondentError(f"{self._where(query)} got a reply without choices: {_short(reply.model_dump())}")
-        return reply.choices[0].message.content or ""
+        try:
+            text = reply.choices[0].message.content
+        except (AttributeError, LookupError, TypeError):  # the client takes any JSON for a reply
+            found = _short(reply.model_dump(exclude_unset=True, warnings=False))
+            raise RespondentError(f"{self._where(query)} got a reply without choices: {found}") from None
+        if not isinstance(text, str | None):
+            raise RespondentError(f"{self._where(query)} got a reply whose content is no text: {_short(text)}")
+        return text or ""
 
     def _where(self, query: Query) -> str:
         return f"{self.name}: {query.id}"

@@ -80,11 +80,18 @@ FAILURES = {
     "list": ((200, "application/json", "[1, 2]", 0), "instead of JSON|without choices"),
     "empty": ((200, "application/json", '{"id": "1", "choices": []}', 0), "got a reply without choices"),
     "no choices": ((200, "application/json", '{"error": "overloaded"}', 0), "got a reply without choices"),
+    "choices no list": ((200, "application/json", '{"choices": {"a": 1}}', 0), "got a reply without choices"),
+    "choice no object": ((200, "application/json", '{"choices": ["dog"]}', 0), "got a reply without choices"),
+    "no message": ((200, "application/json", '{"choices": [{"index": 0}]}', 0), "got a reply without choices"),
+    "text for message": ((200, "application/json", '{"choices": [{"message": "dog"}]}', 0), "a reply without choices"),
+    "content no text": ((200, "application/json", '{"choices": [{"message": {"content": [1]}}]}', 0),
+                        r"got a reply whose content is no text: '\[1\]'"),
     "never": ((200, "application/json", "{}", 1.0), "got no answer within 0.2 s, in 1 tries"),
 }
 
 
 @pytest.mark.parametrize(("failure", "message"), FAILURES.values(), ids=FAILURES)
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_each_failure_is_one_line_naming_endpoint_and_item(endpoint, failure, message):
     endpoint.fail = lambda number: failure
     who = client(endpoint, timeout=0.2 if failure[3] else 5.0, parallel=1)
