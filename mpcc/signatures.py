@@ -36,8 +36,10 @@ def rigidity(records: Iterable[Record], traces: Iterable[str], n: int = NGRAM) -
 
     Returns:
         `n`; `ngrams`, how many the reasoning has; of them in percent `from_traces`, those that also stand in a trace,
-        and `across_images`, those that also stand in the reasoning about another image. Both None without n-grams.
+        and `across_images`, those that also stand in the reasoning about another image. Both None without n-grams, and
+        `from_traces` without traces.
     """
+    traces = list(traces)
     known = {gram for trace in traces for gram in _ngrams(trace, n)}
     spoken = [(record["file_name"], gram) for record in records for gram in _ngrams(reasoning(record["completion"]), n)]
     images: dict[tuple[str, ...], set[str]] = defaultdict(set)
@@ -45,10 +47,10 @@ def rigidity(records: Iterable[Record], traces: Iterable[str], n: int = NGRAM) -
         images[gram].add(image)
     repeated = sum(gram in known for _, gram in spoken)
     shared = sum(len(images[gram]) > 1 for _, gram in spoken)
-    share = {"from_traces": repeated, "across_images": shared}
-    return {"n": n, "ngrams": len(spoken)} | {
-        name: 100 * count / len(spoken) if spoken else None for name, count in share.items()
-    }
+    return {
+        "n": n, "ngrams": len(spoken), "from_traces": 100 * repeated / len(spoken) if spoken and traces else None,
+        "across_images": 100 * shared / len(spoken) if spoken else None,
+    }  # fmt: skip
 
 
 def blacked_out(sample: Sample) -> Sample:
@@ -112,8 +114,8 @@ def render(signs: Mapping[str, Any]) -> str:
     """
     found, lines = signs["rigidity"], []
     if found["ngrams"]:
-        lines.append(f"rigidity (F1), {found['ngrams']:,} {found['n']}-grams of reasoning: {found['from_traces']:.2f} "
-                     f"stand in training traces, {found['across_images']:.2f} are said of another image too")
+        lines.append(f"rigidity (F1), {found['ngrams']:,} {found['n']}-grams of reasoning: {_rote(found)}, "
+                     f"{found['across_images']:.2f} are said of another image too")
     for kind, rates in signs.get("blindness", {}).items():
         kept = f", {_text(rates['unchanged'])} of the answers unchanged" if rates["unchanged"] else ""
         lines.append(f"all-black images (F2), {kind}: right {_text(rates['right_black'])}, with the image "
@@ -122,6 +124,11 @@ def render(signs: Mapping[str, Any]) -> str:
         lines.append(f"format (F3): {_text(signs['well_formed'])} well formed, {_text(signs['collapsed'])} right "
                      "but not well formed")
     return "\n".join(["Signs of failure, in percent with [95 % Wilson intervals]", *lines]) + "\n"
+
+
+def _rote(found: Mapping[str, Any]) -> str:
+    share = found["from_traces"]
+    return "no training traces to compare with" if share is None else f"{share:.2f} stand in training traces"
 
 
 def _text(found: Rate) -> str:

@@ -6,7 +6,7 @@ from PIL import Image
 from minigrpo import Sample
 from mpcc.benchmark import Item
 from mpcc.questions import ask, record
-from mpcc.signatures import NGRAM, blacked_out, blindness, format_collapse, rigidity
+from mpcc.signatures import NGRAM, blacked_out, blindness, format_collapse, render, rigidity
 
 
 def item(number, answer="dog"):
@@ -38,7 +38,13 @@ def test_rigidity_across_images_needs_another_image():
     one = [thought(1, same), thought(2, same, image="1.jpg"), thought(3, "one two three four five", image="3.jpg")]
     assert rigidity(one, [])["across_images"] == 0, "questions about one image may repeat themselves"
     two = [thought(1, same), thought(2, f"{same} here")]
-    assert rigidity(two, []) == {"n": 5, "ngrams": 5, "from_traces": 0, "across_images": 80}
+    assert rigidity(two, ["elsewhere"]) == {"n": 5, "ngrams": 5, "from_traces": 0, "across_images": 80}
+
+
+def test_without_traces_no_share_of_them_is_claimed():
+    signs = {"rigidity": rigidity([thought(1, "the box stands under the window")], iter([]))}
+    assert signs["rigidity"]["from_traces"] is None
+    assert "2 5-grams of reasoning: no training traces to compare with, 0.00 are said of another" in render(signs)
 
 
 def test_rigidity_of_no_reasoning_is_none():
