@@ -18,11 +18,15 @@ Our file is one JSON object:
   and any may have
   - `supercategory`: COCO's group of the category
   - `annotation_id`: the hidden object in the split's annotation file
+  - `area`: that of the box, as a share of its image
+  - `truncated`: whether the box touches the image's edge, so that part of the object may be cut off
   - `others_visible`: whether another instance of the category stays in sight (A13)
   - `rating`, `rating_text`: how strongly the object follows from its context, 1 to 5, and why (M3)
   - `reason`: one of the seven kinds of reasoning of E2
   - `filled`: those of `confusing` that no respondent gave, filled in from the data's statistics
   - `trace`: reasoning that finds the answer, without tags (M6)
+  - `part`: "train" or "test", the same for all pairs of an image
+  - `half`: "id" or "ood", that of the category (A19)
 
 For training the first four are enough (`mpcc.pairs`). The authors' evaluation file is read as it is, with their lists
 hard/middle/easy (middle is our moderate); `mpcc.formats` converts. After MPCC, arXiv 2510.21807.

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from mpcc.formats import read_pairs, write_authors_evaluation, write_authors_training, write_pairs
 
+_OWN = ("id", "annotation_id", "area", "truncated", "others_visible", "rating", "rating_text", "reason", "filled",
+        "part", "half")  # fmt: skip
 LOST = {
-    "evaluation": ("id", "supercategory", "annotation_id", "others_visible", "rating", "rating_text", "reason",
-                   "filled", "trace"),
-    "training": ("id", "annotation_id", "others_visible", "rating", "rating_text", "difficulty", "reason", "confusing",
-                 "filled", "irrelevant"),
+    "evaluation": (*_OWN, "supercategory", "trace"),
+    "training": (*_OWN, "difficulty", "confusing", "irrelevant"),
     "ours": (),
-}  # fmt: skip
+}
 """Fields of ours that a form cannot hold."""
 
 
