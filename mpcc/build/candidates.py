@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mpcc.build.progress import counted
 from mpcc.build.store import Outcome, PairRecord
 from mpcc.coco import Coco, ImageEntry, Instance
 from mpcc.formats import pair_id
@@ -48,7 +49,7 @@ def candidates(coco: Coco, limits: Limits, seed: int) -> Outcome:
     """
     dropped: dict[str, str] = {}
     fit: dict[int, list[PairRecord]] = defaultdict(list)
-    for instance in coco.instances.values():
+    for instance in counted("candidates", list(coco.instances.values())):
         image = coco.images[instance.image_id]
         name = pair_id(coco.split, image.file_name, instance.id)
         reason = exclusion(instance, image, limits.min_area, limits.max_area)

@@ -23,6 +23,7 @@ from PIL import Image
 
 from mpcc import pages
 from mpcc.benchmark import DIFFICULTIES
+from mpcc.build.progress import counted
 from mpcc.coco import read_json
 from mpcc.rewards import normalise
 
@@ -54,7 +55,7 @@ def write_page(
     shown = [{field: pair[field] for field in _SHOWN if field in pair} for pair in pairs]
     key = hashlib.sha256(pages.inert_json(shown).encode("utf-8")).hexdigest()[:16]
     data = {"pairs": shown, "key": f"mpcc-curate-{key}"}
-    pages.write(path, "curate", f"Curate {len(pairs)} pairs", data, map(image_of, pairs), _SIDE)
+    pages.write(path, "curate", f"Curate {len(pairs)} pairs", data, map(image_of, counted("curate", pairs)), _SIDE)
 
 
 def read_decisions(path: str | Path, pairs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:

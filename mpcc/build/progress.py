@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LINES = 10
 """Lines that a whole stage prints where the output is no terminal."""
 
 
 class Progress:
-    """Counts answers, `done` of `total` being there already. Any thread may `tick`."""
+    """Counts answers or other work, `done` of `total` being there already. Any thread may `tick`."""
 
     def __init__(self, label: str, total: int, done: int) -> None:
         self._label, self._total, self._done = label, total, done
@@ -28,7 +32,7 @@ class Progress:
             print(file=sys.stderr)
 
     def tick(self) -> None:
-        """One more answer has arrived."""
+        """One more answer has arrived, one more piece of work is done."""
         with self._lock:
             self._done, self._asked = self._done + 1, self._asked + 1
             if self._terminal or self._done == self._total or self._done * LINES % self._total < LINES:
@@ -44,3 +48,11 @@ class Progress:
         end = "" if rewrite else "\n"
         start = "\r\x1b[K" if rewrite else ""
         print(f"{start}{self._label}: {text}", end=end, file=sys.stderr, flush=True)
+
+
+def counted(label: str, items: Sequence[T]) -> Iterator[T]:
+    """The items one by one; each counts as done when the next one is taken."""
+    with Progress(label, len(items), 0) as progress:
+        for item in items:
+            yield item
+            progress.tick()

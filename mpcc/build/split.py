@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mpcc.benchmark import read_benchmark
+from mpcc.build.progress import counted
 from mpcc.build.store import Outcome, PairRecord
 from mpcc.formats import write_authors_evaluation, write_authors_training, write_pairs
 
@@ -28,7 +29,7 @@ def split(pairs: Sequence[PairRecord], test_share: float, half_of: Mapping[str, 
     images = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     tested = set(images[: round(test_share * len(images))])
     divided = []
-    for pair in pairs:
+    for pair in counted("split", pairs):
         if pair["category_name"] not in half_of:
             raise ValueError(f"pair {pair['id']}: category_name {pair['category_name']!r} is in neither half of the "
                              "categories: correct it in curation, or name other halves with --halves")  # fmt: skip

@@ -37,7 +37,9 @@ def test_all_stages_give_a_benchmark_and_training_pairs(build, endpoint, coco, o
 
 
 def test_the_summary_counts_what_was_dropped_and_why(build, endpoint, out):
-    _, said, _ = build("all", "--respondent", endpoint.spec)
+    _, said, progress = build("all", "--respondent", endpoint.spec)
+    assert all(any(line.startswith(f"{s} ") or line.startswith(f"{s}: ") for line in progress.splitlines())
+               for s in STAGES), "a progress line of every stage"  # fmt: skip
     kept = {s: json.loads(stage_path(out, s).read_text(encoding="utf-8")) for s in STAGES}
     assert f"candidates: kept {len(kept['candidates']['pairs'])} of 24 in " in said
     dropped = len(kept["candidates"]["pairs"]) - len(kept["screen"]["pairs"])

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mpcc.build.progress import LINES, Progress
+from mpcc.build.progress import LINES, Progress, counted
 
 
 @pytest.mark.parametrize(("total", "done"), [(95, 0), (1000, 400), (3, 0), (10, 9)])
@@ -32,3 +32,10 @@ def test_nothing_is_said_where_nothing_is_asked(capsys):
     with Progress("screen m", 0, 0):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_work_is_counted_as_it_is_done(capsys):
+    for place, item in enumerate(counted("curate", "abc")):
+        assert item == "abc"[place]
+        assert capsys.readouterr().err.startswith(f"curate: {place}/3 ") is (place > 0)
+    assert capsys.readouterr().err.startswith("curate: 3/3 ")
