@@ -5,7 +5,7 @@
 
 Each stage writes a numbered file into --out, reads that of the stage before, and can be stopped and started again: no
 model is asked twice. `curate` writes a page to keep, drop and relabel the pairs by hand; its decisions come back with
---decisions. The key of an endpoint is taken from OPENAI_API_KEY.
+--decisions, of `curate`, `split` or `all`. The key of an endpoint is taken from OPENAI_API_KEY.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def parser() -> argparse.ArgumentParser:
         stages = STAGES if name == "all" else (name,)
         _common(command)
         for add, wanted in ((_candidates, {"candidates"}), (_models, {"screen", "difficulty", "distractors", "traces"}),
-                            (_screen, {"screen"}), (_distractors, {"distractors"}), (_curate, {"curate"}),
-                            (_split, {"split"})):  # fmt: skip
+                            (_screen, {"screen"}), (_distractors, {"distractors"}),
+                            (_curate, {"curate", "split"}), (_split, {"split"})):  # fmt: skip
             if wanted & set(stages):
                 add(command)
     return main
@@ -99,6 +99,13 @@ def _split(command: argparse.ArgumentParser) -> None:
     group.add_argument("--authors", action="store_true", help="write the authors' formats as well")
 
 
+def _stages(options: argparse.Namespace) -> tuple[str, ...]:
+    """The stages to run: the split takes decisions through curation, which checks and applies them."""
+    if options.stage == "split" and options.decisions:
+        return ("curate", "split")
+    return STAGES if options.stage == "all" else (options.stage,)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a stage, or all; 0 where all went well, 1 after a one-line error."""
     options = parser().parse_args(argv)
@@ -108,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         build = Build(options)
         if options.stage == "all":
             build.check_models()
-        for stage in STAGES if options.stage == "all" else (options.stage,):
+        for stage in _stages(options):
             build.run(stage)
     except (ValueError, OSError, RespondentError) as error:
         print(f"mpcc.build: error: {' '.join(str(error).split())}", file=sys.stderr)

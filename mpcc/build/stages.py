@@ -179,8 +179,11 @@ class Build:
 
     def _split(self, pairs: list[PairRecord]) -> Outcome:
         o = self.options
-        outcome = split.split(pairs, o.test_share, read_halves(o.halves), o.seed)
         names, source = split.outputs(o.test_share, o.authors), stage_path(self.folder, "curate")
+        try:
+            outcome = split.split(pairs, o.test_share, read_halves(o.halves), o.seed)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
         split.write_outputs(self.folder, source, o.split, outcome.pairs, names, Path(o.coco) / o.split)
         for part in ("train", "test"):
             counts = Counter(pair["half"] for pair in outcome.pairs if pair["part"] == part)

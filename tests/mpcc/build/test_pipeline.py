@@ -114,6 +114,10 @@ def test_decisions_are_applied(build, endpoint, out, tmp_path):
     assert first not in [pair["id"] for pair in after]
     assert next(pair for pair in after if pair["id"] == second["id"])["difficulty"] == level
     assert "split: input changed; made anew" in build("split")[1]
+    benchmark = (out / "benchmark.json").read_bytes()
+    assert build("all", "--respondent", endpoint.spec)[0] == 0 and (out / "benchmark.json").read_bytes() != benchmark
+    assert build("split", "--decisions", file)[0] == 0, "the last stage applies them too"
+    assert (out / "benchmark.json").read_bytes() == benchmark
 
 
 def test_broken_decisions_change_nothing(build, endpoint, out, tmp_path):
@@ -132,17 +136,18 @@ def test_missing_labels_are_kept_for_curation_and_refused_by_the_split(build, en
     pairs = json.loads((out / "6-curate.json").read_text(encoding="utf-8"))["pairs"]
     assert f"noted {len(pairs)}: kind unreadable, to be labelled in curation" in said
     assert pairs[0]["id"] in said and pairs[0]["difficulty"] is None
-    assert code == 1 and "pairs of the benchmark lack difficulty: val2017/" in complaint
+    assert code == 1 and "6-curate.json: " in complaint and "pairs of the benchmark lack difficulty: val" in complaint
     assert not (out / "benchmark.json").exists() and not (out / "train.json").exists()
     assert build("split", "--test-share", 0)[0] == 0  # training needs no label
 
 
-def test_other_halves(build, endpoint, tmp_path):
+def test_other_halves(build, endpoint, out, tmp_path):
     build("all", "--respondent", endpoint.spec)
     halves = tmp_path / "halves.json"
     halves.write_text(json.dumps({"format": "mpcc-halves", "version": 1, "id": ["dog"], "ood": ["car"]}))
     code, _, complaint = build("split", "--halves", halves)
-    assert code == 1 and "is in neither half of the categories" in complaint and "val2017/" in complaint
+    assert code == 1 and "is in neither half of the categories" in complaint
+    assert f"mpcc.build: error: {out / '6-curate.json'}: pair val2017/" in complaint
     code, said, _ = build("split", "--halves", "scenes")
     assert code == 0 and "split: halves changed; made anew" in said
 
