@@ -32,7 +32,8 @@ def distractors(
         visible: Pair id → categories of the other objects of its image.
         seed: Breaks ties.
 
-    A pair for which the data has too few categories is dropped.
+    A pair for which the data has too few categories is dropped. Noted are pairs with filled names, and such as have an
+    irrelevant name that appears with the scene elsewhere, because no other was left.
     """
     prompts = [Prompt(pair, QUESTION, SYSTEM_PROMPT) for pair in pairs]
     answers = [ask(prompts) for ask in respondents]
@@ -48,8 +49,11 @@ def distractors(
             dropped[pair["id"]] = "the data has too few categories for its distractors"
             continue
         kept.append(pair | {"confusing": confusing, "filled": filled, "irrelevant": irrelevant})
-        if filled:
-            notes[pair["id"]] = f"{len(filled)} of {CONFUSING} confusing names filled from co-occurrence"
+        met = sum(data.with_any(name, visible[pair["id"]] | {truth}) > 0 for name in irrelevant)
+        remarks = [f"{len(filled)} of {CONFUSING} confusing names filled from co-occurrence"] * bool(filled)
+        remarks += [f"{met} of {IRRELEVANT} irrelevant names do appear with what the image shows"] * bool(met)
+        if remarks:
+            notes[pair["id"]] = "; ".join(remarks)
     return Outcome(kept, dropped, notes)
 
 

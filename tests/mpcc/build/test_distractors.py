@@ -164,6 +164,13 @@ def test_filled_names_are_marked_and_come_last(data):
     assert outcome.notes == {"1": "3 of 4 confusing names filled from co-occurrence"}
 
 
+def test_irrelevant_names_that_had_to_be_taken_from_the_scene_are_noted(data):
+    outcome = run(data, says("radio", "lamp", "shelf", "fish tank"), visible={"person", "bus", "bench", "couch", "cup"})
+    met = sum(data.with_any(name, {"person", "bus", "bench", "couch", "cup", "tv"}) > 0
+              for name in outcome.pairs[0]["irrelevant"])  # fmt: skip
+    assert met and outcome.notes == {"1": f"{met} of 2 irrelevant names do appear with what the image shows"}
+
+
 def test_too_few_categories_drop_the_pair(coco):
     path = coco / "annotations" / "instances_val2017.json"
     content = json.loads(path.read_text(encoding="utf-8"))
