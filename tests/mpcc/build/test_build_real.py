@@ -19,6 +19,7 @@ from running import ROOT
 
 from mpcc.benchmark import category_names, read_benchmark
 from mpcc.build.__main__ import main
+from mpcc.build.store import STAGES, stage_path
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
 
 COCO = ROOT.parent / "shared" / "data" / "coco"
@@ -157,30 +158,39 @@ def test_two_local_models_and_a_served_one_make_a_benchmark_that_is_scored(
 
 
 DIES = """
-import os, runpy, signal
+import os, runpy, signal, sys
 from mpcc.build.answers import AnswerLog
-keep = AnswerLog.keep
-def last_words(log, *answer):
+keep, replace, name = AnswerLog.keep, os.replace, sys.argv.pop(1)
+def last_answer(log, *answer):
     keep(log, *answer)
-    if "distractors-local" in log._journal.path.name and len(log.answers) == 20:
+    if name == "local" and "distractors-local" in log._journal.path.name and len(log.answers) == 20:
         os.kill(os.getpid(), signal.SIGKILL)
-AnswerLog.keep = last_words
+def last_file(source, target):
+    if str(target).endswith(name):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+AnswerLog.keep, os.replace = last_answer, last_file
 runpy.run_module("mpcc.build", run_name="__main__")
 """
+"""A child that dies at the moment at which a file called argv[1] would appear; "local": after 20 answers of a model."""
 
 
-def test_killed_while_a_local_model_answers(endpoint, tmp_path, capsys, one_thread):
+def test_killed_in_each_stage_and_while_a_local_model_answers(endpoint, tmp_path, capsys, one_thread):
     who = f"local:{SCENES_MODEL}"
     assert run("all", *words(tmp_path / "whole", endpoint.spec, who)) == 0
-    out = tmp_path / "killed"
-    command = [sys.executable, "-c", DIES, "all", *map(str, words(out, endpoint.spec, who))]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    before = answers(out, "distractors-local-*")
-    assert len(before) == 20
+    out, before = tmp_path / "killed", []
+    for name in (*(stage_path(out, stage).name for stage in STAGES[:3]), "local",
+                 *(stage_path(out, stage).name for stage in STAGES[3:])):  # fmt: skip
+        command = [sys.executable, "-c", DIES, name, "all", *map(str, words(out, endpoint.spec, who))]
+        killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert not (out / name).exists()
+        if name == "local":
+            before = answers(out, "distractors-local-*")
     assert run("all", *words(out, endpoint.spec, who)) == 0
     after = answers(out, "distractors-local-*")
-    assert after[:20] == before and len({record["id"] for record in after}) == len(after) > 30
+    assert len(before) == 20 and after[:20] == before
+    assert len({record["id"] for record in after}) == len(after) > 30
     for path in (tmp_path / "whole").glob("*.*"):
         assert (out / path.name).read_bytes() == path.read_bytes(), path.name
 
