@@ -17,7 +17,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -141,7 +142,7 @@ def score_benchmark(options: argparse.Namespace, config: Config, path: str, rank
 
     def sit(exam: evaluation.Exam) -> list[dict[str, Any]]:
         name = f"{exam.mode}-black" if exam.black else exam.mode
-        folder = out / "answers" / f"{name}-{exam.digest(path)}"
+        folder = out / "answers" / f"{name}-{exam.digest(path, config.model)}"
         return evaluation.sit(exam, model, ranks, folder, config.rollout.max_prompt_tokens, progress(ranks, name))
 
     records, found = [], {}
@@ -233,11 +234,14 @@ def score_blink(options: argparse.Namespace, config: Config, path: str, ranks: p
     model, runs, records = load(config, path, ranks), {}, []
     out = options.out or Path("runs/eval") / f"{label(path)}-blink"
 
-    def say_it(asked):
-        return answer(model, asked, decoding(options, config), ranks, config.rollout.max_prompt_tokens)
+    def say_it(mode: Mode, asked: blink.Samples) -> list[str]:
+        sampling = decoding(options, config)
+        key = evaluation.digest(path, config.model, asdict(sampling), [asdict(item) for item in asked.items])
+        return evaluation.say(model, asked, sampling, ranks, out / "answers" / f"{mode}-{key}.jsonl",
+                              config.rollout.max_prompt_tokens, progress(ranks, mode, "items"))
 
     for mode in MODES if options.mode == "both" else (options.mode,):
-        answers, runs[mode] = blink.score(say_it, options.blink, system=mode == "reasoning")
+        answers, runs[mode] = blink.score(partial(say_it, mode), options.blink, system=mode == "reasoning")
         records += [r | {"id": f"{r['id']} ({mode})"} for r in answers]
     say(ranks, blink_table.render({f"{label(path)}, {mode}": found for mode, found in runs.items()}))
     if ranks.first:
@@ -270,14 +274,14 @@ def draw_reasoning(path: Path, runs: dict[str, list[dict[str, Any]]]) -> None:
         words.draw_words(path, counted)
 
 
-def progress(ranks: parallel.Ranks, name: str) -> Callable[[int, int], None]:
+def progress(ranks: parallel.Ranks, name: str, what: str = "pairs") -> Callable[[int, int], None]:
     """Tells on the first rank how far it is."""
     began = time.monotonic()
 
     def show(done: int, total: int) -> None:
         if ranks.first:
             end = "\n" if done == total else "\r" if sys.stderr.isatty() else "\n"
-            line = f"{name}: {done} of {total} pairs  {time.monotonic() - began:.0f} s"
+            line = f"{name}: {done} of {total} {what}  {time.monotonic() - began:.0f} s"
             print(line, end=end, file=sys.stderr, flush=True)
 
     return show

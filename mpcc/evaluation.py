@@ -17,7 +17,8 @@ from PIL import Image
 
 from minigrpo import VLM, Sample, Sampling
 from minigrpo.parallel import Ranks, share, unshare
-from minigrpo.rollout import answer_together
+from minigrpo.rollout import answer, answer_together
+from minigrpo.sections import Model as ModelConfig
 from mpcc.benchmark import Benchmark, Item, open_image
 from mpcc.coco import Region
 from mpcc.journal import Journal, read_journal
@@ -70,14 +71,20 @@ class Exam:
         system = SYSTEM_PROMPT if self.mode == "reasoning" else None
         return questions, [Sample(f"{item.id}/{i}", q.text, images, system) for i, q in enumerate(questions)]
 
-    def digest(self, model: str) -> str:
-        """16 hexadecimal digits of all that decides the answers; of the weights, their files' sizes and times."""
-        weights = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(Path(model).glob("*.safetensors"))]
-        asked = [
-            model, weights, str(self.images), self.kinds, self.mode, self.mask, self.fill, self.black, self.seed,
+    def digest(self, model: str, options: ModelConfig) -> str:
+        """16 hexadecimal digits of all that decides the answers."""
+        return digest(
+            model, options, str(self.images), self.kinds, self.mode, self.mask, self.fill, self.black, self.seed,
             asdict(self.sampling), [item.to_pair() for item in self.benchmark.items],
-        ]  # fmt: skip
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+        )  # fmt: skip
+
+
+def digest(model: str, options: ModelConfig, *asked: Any) -> str:
+    """16 hexadecimal digits of a model and what it is asked; of the weights, their files' sizes and times."""
+    weights = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(Path(model).glob("*.safetensors"))]
+    loaded = [options.dtype, options.min_pixels, options.max_pixels]
+    text = json.dumps([model, weights, loaded, *asked], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sit(exam: Exam, model: VLM, ranks: Ranks, folder: Path, max_prompt_tokens: int,
@@ -109,6 +116,30 @@ def sit(exam: Exam, model: VLM, ranks: Ranks, folder: Path, max_prompt_tokens: i
         journal.close()
     known |= {entry["id"]: entry for entry in unshare(own, ranks)}
     return [found for item in items for found in known[item.id]["records"]]
+
+
+def say(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ranks, path: Path, max_prompt_tokens: int,
+        show: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+    """One completion per sample, the same list on every rank; those that the journal `path` holds are not asked for.
+
+    Raises:
+        FileNotFoundError, ValueError: an image that is missing or unreadable, or a prompt that is too long.
+    """
+    said = [entry["completion"] for entry in read_journal(path)]
+    unshare([], ranks)  # every rank has read before the first one writes
+    journal = Journal(path) if ranks.first else None
+    try:
+        while len(said) < len(samples):
+            batch = samples[len(said) : len(said) + ITEMS_AT_ONCE * ranks.size]
+            texts = answer(model, batch, sampling, ranks, max_prompt_tokens)
+            if journal:
+                journal.add(*({"completion": text} for text in texts))
+            said += texts
+            show(len(said), len(samples))
+    finally:
+        if journal:
+            journal.close()
+    return said
 
 
 def _answer(exam: Exam, model: VLM, items: Sequence[Item], max_prompt_tokens: int) -> list[dict[str, Any]]:

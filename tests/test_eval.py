@@ -74,13 +74,19 @@ def test_two_ranks_give_the_same_answers_and_a_second_start_asks_nothing(scored,
     assert "+0.00" in compared.stdout and "paired bootstrap" in compared.stdout
 
 
-def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path):
-    options = ("--limit", "100", "--no-black", "--mode", "base", "--kinds", "cho_e,cho_h")
+NEEDS_BLINK = pytest.mark.skipif(not (SHARED / "blink").is_dir(), reason="needs the real BLINK items")
+RESUMED = {"pairs": ("--limit", "100", "--no-black", "--kinds", "cho_e,cho_h"),
+           "blink": ("--blink", str(SHARED / "blink"), "--rollout.max_new_tokens", "8")}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", ["pairs", pytest.param("blink", marks=NEEDS_BLINK)])
+def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path, asked):
+    options = (*RESUMED[asked], "--mode", "base")
     whole = launch(tmp_path, *options, "--out", "whole", program="eval.py", ranks=1)
     command = [sys.executable, str(ROOT / "eval.py"), *options, "--out", "cut"]
     running = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
                                stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
-    name = next((tmp_path / "whole/answers").rglob("0.jsonl")).relative_to(tmp_path / "whole")
+    name = next((tmp_path / "whole/answers").rglob("*.jsonl")).relative_to(tmp_path / "whole")
     journal, patience = tmp_path / "cut" / name, time.monotonic() + 60
     while not (journal.is_file() and journal.stat().st_size) and time.monotonic() < patience:
         time.sleep(0.02)
@@ -90,10 +96,20 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path):
     assert 0 < before.count(b"\n") < 100, "it was killed too late, or wrote nothing"
     with journal.open("ab") as torn:
         torn.write(b'{"id": "half a li')
-    resumed = launch(tmp_path, *options, "--out", "cut", program="eval.py", ranks=1)
+    resumed = launch(tmp_path, *options, "--out", "cut", program="eval.py", ranks=1 if asked == "pairs" else 2)
     assert resumed.returncode == whole.returncode == 0, resumed.stderr
     assert journal.read_bytes().startswith(before) and b"half a li" not in journal.read_bytes()
     assert lines(tmp_path / "cut", "answers") == lines(tmp_path / "whole", "answers")
+
+
+def test_answers_are_kept_for_the_same_model_and_question_only(small, score):
+    asked = ("--benchmark", "benchmark.json", "--kinds", "free", "--no-black", "--out", "out")
+    kept = []
+    for options in ((), (), ("--model.min_pixels", "6272"), ("--seed", "1"), ("--model.dtype", "float64")):
+        _, error = score(*asked, *options)
+        assert not error
+        kept.append(len(list((small / "out/answers").iterdir())))
+    assert kept == [1, 1, 2, 3, 4]
 
 
 @pytest.fixture
@@ -168,7 +184,7 @@ def test_an_unusable_item_is_named(small, score, change, expected):
     assert not (small / "out").exists()
 
 
-@pytest.mark.skipif(not (SHARED / "blink").is_dir(), reason="needs the real BLINK items of the shared data folder")
+@NEEDS_BLINK
 def test_blink_runs_on_the_real_relative_depth_items(tmp_path):
     done = launch(tmp_path, "--blink", str(SHARED / "blink"), "--mode", "base", "--rollout.max_new_tokens", "8",
                   "--out", "blink", program="eval.py", ranks=1)
