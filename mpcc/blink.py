@@ -30,6 +30,7 @@ from mpcc.statistics import rate
 SUBTASKS = {"Semantic_Correspondence": 139, "Relative_Depth": 124, "Object_Localization": 122, "Spatial_Relation": 143}
 """Subtask → items of its validation split, in the order of the paper's Table 5."""
 
+_CHOICES = {"Semantic_Correspondence": 4, "Relative_Depth": 2, "Object_Localization": 2, "Spatial_Relation": 2}
 _IMAGES = ("image_1", "image_2", "image_3", "image_4")
 _TEXTS = ("idx", "sub_task", "question", "answer", "prompt")
 _GAP = 10
@@ -180,8 +181,10 @@ def _item(given: Any, subtask: str, where: str, folder: Path) -> Item:
     if given["sub_task"] != subtask:
         raise ValueError(f"{where}: sub_task {given['sub_task']!r} does not belong into the folder {subtask}")
     choices = given.get("choices")
-    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(text, str) for text in choices):
-        raise ValueError(f"{where}: choices = {choices!r} is not a list of 2 or more texts")
+    if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices):
+        raise ValueError(f"{where}: choices = {choices!r} is not a list of texts")
+    if len(choices) != _CHOICES[subtask]:
+        raise ValueError(f"{where}: choices holds {len(choices)} texts, not {_CHOICES[subtask]}: {choices}")
     truth = re.fullmatch(r"\(([A-Z])\)", given["answer"])
     if truth is None or truth[1] not in string.ascii_uppercase[: len(choices)]:
         raise ValueError(f"{where}: answer {given['answer']!r} is not the letter of one of its choices, such as (A)")
