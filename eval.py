@@ -236,9 +236,10 @@ def score_blink(options: argparse.Namespace, config: Config, path: str, ranks: p
 
     def say_it(mode: Mode, asked: blink.Samples) -> list[str]:
         sampling = decoding(options, config)
-        key = evaluation.digest(path, config.model, asdict(sampling), [asdict(item) for item in asked.items])
+        given = asdict(sampling), options.seed, [asdict(item) for item in asked.items]
+        key = evaluation.digest(path, config.model, *given)
         return evaluation.say(model, asked, sampling, ranks, out / "answers" / f"{mode}-{key}.jsonl",
-                              config.rollout.max_prompt_tokens, progress(ranks, mode, "items"))
+                              config.rollout.max_prompt_tokens, progress(ranks, mode, "items"), options.seed)
 
     for mode in MODES if options.mode == "both" else (options.mode,):
         answers, runs[mode] = blink.score(partial(say_it, mode), options.blink, system=mode == "reasoning")

@@ -119,7 +119,7 @@ def sit(exam: Exam, model: VLM, ranks: Ranks, folder: Path, max_prompt_tokens: i
 
 
 def say(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ranks, path: Path, max_prompt_tokens: int,
-        show: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+        show: Callable[[int, int], None] = lambda done, total: None, seed: int = 0) -> list[str]:
     """One completion per sample, the same list on every rank; those that the journal `path` holds are not asked for.
 
     Raises:
@@ -131,7 +131,7 @@ def say(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ranks,
     try:
         while len(said) < len(samples):
             batch = samples[len(said) : len(said) + ITEMS_AT_ONCE * ranks.size]
-            texts = answer(model, batch, sampling, ranks, max_prompt_tokens)
+            texts = answer(model, batch, sampling, ranks, max_prompt_tokens, seed=seed)
             if journal:
                 journal.add(*({"completion": text} for text in texts))
             said += texts

@@ -192,3 +192,17 @@ def test_blink_runs_on_the_real_relative_depth_items(tmp_path):
     assert "Relative Depth" in done.stdout and "124" in done.stdout and "paper: rft+prior" in done.stdout
     assert len(lines(tmp_path / "blink", "answers")) == 124
     assert (tmp_path / "blink/page.html").stat().st_size > 10**5
+
+
+@NEEDS_BLINK
+def test_the_seed_decides_what_is_sampled_about_blink(tmp_path, score):
+    said = []
+    (tmp_path / "blink/Relative_Depth").mkdir(parents=True)
+    (tmp_path / "blink/Relative_Depth/images").symlink_to(SHARED / "blink/Relative_Depth/images")
+    items = (SHARED / "blink/Relative_Depth/val.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "blink/Relative_Depth/val.jsonl").write_text("".join(items[:3]), encoding="utf-8")
+    for out, seed in (("a", "1"), ("b", "2"), ("c", "1")):
+        _, error = score("--blink", "blink", "--decoding", "authors", "--seed", seed, "--out", out)
+        assert not error
+        said.append([record["completion"] for record in lines(tmp_path / out, "answers")])
+    assert said[0] == said[2] != said[1]
