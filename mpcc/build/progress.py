@@ -11,7 +11,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 LINES = 10
-"""Lines that a whole stage prints where the output is no terminal."""
+"""Lines that a whole stage prints at most where the output is no terminal."""
+PAUSE = 1.0
+"""Seconds between two of them at least: a stage that is done at once needs only the last."""
 
 
 class Progress:
@@ -20,6 +22,7 @@ class Progress:
     def __init__(self, label: str, total: int, done: int) -> None:
         self._label, self._total, self._done = label, total, done
         self._asked, self._began, self._lock = 0, time.monotonic(), threading.Lock()
+        self._said = self._began
         self._terminal = sys.stderr.isatty()
 
     def __enter__(self) -> Progress:
@@ -35,7 +38,9 @@ class Progress:
         """One more answer has arrived, one more piece of work is done."""
         with self._lock:
             self._done, self._asked = self._done + 1, self._asked + 1
-            if self._terminal or self._done == self._total or self._done * LINES % self._total < LINES:
+            due = self._done * LINES % self._total < LINES and time.monotonic() >= self._said + PAUSE
+            if self._terminal or self._done == self._total or due:
+                self._said = time.monotonic()
                 self._say(self._figures(), rewrite=self._terminal)
 
     def _figures(self) -> str:

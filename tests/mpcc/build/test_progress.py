@@ -8,13 +8,16 @@ from mpcc.build.progress import LINES, Progress, counted
 
 
 @pytest.mark.parametrize(("total", "done"), [(95, 0), (1000, 400), (3, 0), (10, 9)])
-def test_a_few_lines_where_the_output_is_kept(capsys, total, done):
+@pytest.mark.parametrize("pause", [0, 60])
+def test_a_few_lines_where_the_output_is_kept(capsys, monkeypatch, total, done, pause):
+    monkeypatch.setattr("mpcc.build.progress.PAUSE", pause)
     with Progress("screen m", total, done) as progress:
         for _ in range(total - done):
             progress.tick()
     lines = capsys.readouterr().err.splitlines()
     assert (f"screen m: {done} of {total} answers are there already" in lines) == bool(done)
     assert 1 <= len(lines) <= LINES + 1
+    assert len(lines) == 1 + bool(done) or not pause, "a quick stage tells its end only"
     assert lines[-1].startswith(f"screen m: {total}/{total} ") and lines[-1].endswith("0:00 left")
 
 
@@ -34,7 +37,8 @@ def test_nothing_is_said_where_nothing_is_asked(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_work_is_counted_as_it_is_done(capsys):
+def test_work_is_counted_as_it_is_done(capsys, monkeypatch):
+    monkeypatch.setattr("mpcc.build.progress.PAUSE", 0)
     for place, item in enumerate(counted("curate", "abc")):
         assert item == "abc"[place]
         assert capsys.readouterr().err.startswith(f"curate: {place}/3 ") is (place > 0)
