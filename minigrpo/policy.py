@@ -58,10 +58,10 @@ class Policy(nn.Module):
     def _score(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probability of each target [n] and the entropy [n], for hidden [n, width]; recomputed in backward."""
         logits = next_logits(self.vlm, hidden, temperature)
-        logz = logits.logsumexp(-1)
-        logps = logits.gather(-1, targets[:, None])[:, 0] - logz
-        with torch.no_grad():
-            entropy = logz - ((logits - logz[:, None]).exp() * logits).sum(-1)
+        every = logits.log_softmax(-1)  # its backward pass is one kernel, that of logsumexp several
+        logps = every.gather(-1, targets[:, None])[:, 0]
+        with torch.no_grad():  # after all that the backward pass needs, so that it is not recomputed
+            entropy = -every.exp().mul_(every).sum(-1)
         return logps, entropy
 
 

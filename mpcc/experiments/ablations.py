@@ -17,6 +17,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "no exact match": ("--task.without", "exact"),
     "no levenshtein": ("--task.without", "levenshtein"),
     "G = 4": ("--rollout.group_size", "4"),
+    "G = 4, traces 0 %": ("--rollout.group_size", "4", "--task.traces", "0"),
     "G = 16": ("--rollout.group_size", "16"),
     "beta = 0": ("--grpo.beta", "0"),
     "beta = 0.2": ("--grpo.beta", "0.2"),
