@@ -44,7 +44,7 @@ class Linear(nn.Linear):
             return super().forward(input)
         if torch.is_grad_enabled():
             return _Product.apply(input, self.weight, self.bias)
-        return _product(input, self.weight, self.bias)
+        return product(input, self.weight, self.bias)
 
 
 class _Product(torch.autograd.Function):
@@ -53,7 +53,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -63,14 +63,15 @@ class _Product(torch.autograd.Function):
         rows, inputs = gradient.flatten(0, -2), x.flatten(0, -2)
         found: list[Tensor | None] = [None, None, None]
         if of_x:
-            found[0] = _product(rows, weight.t()).view(x.shape)
+            found[0] = product(rows, weight.t()).view(x.shape)
         if of_weight:  # the larger side comes second, which is packed
             wide = rows.shape[1] > inputs.shape[1]
-            found[1] = _product(inputs.t(), rows.t()).t() if wide else _product(rows.t(), inputs.t())
+            found[1] = product(inputs.t(), rows.t()).t() if wide else product(rows.t(), inputs.t())
         if of_bias:
             found[2] = rows.sum(0)
         return tuple(found)
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x · weightᵀ + bias in oneDNN: x [..., in], weight [out, in], float32."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

@@ -9,7 +9,6 @@ from statistics import median
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from minigrpo import Sampling, generate, group_advantages, parallel, policy_loss
 from minigrpo.bench.meter import Meter, fastest
@@ -96,17 +95,18 @@ class Ours:
         w, text = self.workload, self.replica.text_config
         heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
         size, per_head = text.hidden_size // heads, heads // kv_heads
-        weights = [m.weight for m in self.replica.decoder.modules() if isinstance(m, torch.nn.Linear)]
-        weights.append(self.replica.net.lm_head.weight)
-        inputs = {n: weights[0].new_ones(w.sequences, n) for n in {m.shape[1] for m in weights}}
-        prompts = weights[0].new_ones(w.prompts, kv_heads, w.prompt_tokens - 1, size)
-        own = weights[0].new_ones(w.sequences, kv_heads, max(1, w.completion // 2), size)
-        by_group = weights[0].new_ones(w.prompts, kv_heads, w.group_size * per_head, size)
-        by_row = weights[0].new_ones(w.sequences, kv_heads, per_head, size)
+        layers = [m for m in self.replica.decoder.modules() if isinstance(m, torch.nn.Linear)]
+        layers.append(self.replica.net.lm_head)
+        like = layers[0].weight
+        inputs = {n: like.new_ones(w.sequences, n) for n in {m.in_features for m in layers}}
+        prompts = like.new_ones(w.prompts, kv_heads, w.prompt_tokens - 1, size)
+        own = like.new_ones(w.sequences, kv_heads, max(1, w.completion // 2), size)
+        by_group = like.new_ones(w.prompts, kv_heads, w.group_size * per_head, size)
+        by_row = like.new_ones(w.sequences, kv_heads, per_head, size)
 
         def products() -> None:
-            for weight in weights:
-                F.linear(inputs[weight.shape[1]], weight)
+            for layer in layers:
+                layer(inputs[layer.in_features])
             for query, keys in ((by_group, prompts), (by_row, own)) * text.num_hidden_layers:
                 (query @ keys.transpose(-1, -2)) @ keys
 
