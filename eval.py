@@ -92,6 +92,8 @@ def main() -> None:
         path = config.model.path or task_class.default_model
         if not path:
             raise ValueError(f"{task_class.__name__} has no default model: name one with --model")
+        if options.json and not options.json.parent.is_dir():
+            raise ValueError(f"--json: folder {options.json.parent} does not exist")
         if options.held_out or not issubclass(task_class, MaskedPrediction):
             found = held_out(config, task_class(config.task), load(config, path, ranks), ranks)
         elif options.blink:
@@ -213,8 +215,7 @@ def compare(records: list[dict[str, Any]], theirs: list[dict[str, Any]], name: s
     found = {}
     for system in sorted({r["system"] for r in records}):
         mode = "reasoning" if system else "base"
-        pair = [[r for r in side if r["system"] is system] for side in (records, theirs)]
-        found[mode] = differences(*pair)
+        found[mode] = differences(*([r for r in side if r["system"] is system] for side in (records, theirs)))
         say(ranks, render_differences(found[mode], f"this model, {mode},", name))
     return found
 

@@ -156,6 +156,7 @@ def test_our_benchmark_and_the_authors_file_are_read_as_they_are(small, score):
         (("--benchmark", "benchmark.json", "--kinds", "cho_e,poetry"), "'poetry' is unknown"),
         (("--benchmark", "benchmark.json", "--task.mask", "polygon"), "needs outlines, and a benchmark holds boxes"),
         (("--benchmark", "benchmark.json", "--compare", "nowhere"), "nowhere holds no answers.jsonl"),
+        (("--benchmark", "benchmark.json", "--json", "nowhere/all.json"), "--json: folder nowhere does not exist"),
         (("--model", "./no/such/folder"), "no/such/folder does not exist"),
         (("--blink", "val2017"), "val2017 holds no NAME/val.jsonl"),
         (("--rollout.nonsense", "3"), "nonsense"),
