@@ -51,6 +51,7 @@ def render(found: Summary) -> str:
 
 
 def draw(folder: Path, found: Summary, results: Sequence[Mapping[str, Any]]) -> None:
-    """`table.png`, and `reward.png` with the share of traces."""
+    """`table.png`, `reward.png` with the share of traces, and `reward_small_groups.png`."""
     draw_bars(folder / "table.png", {row: found[row] for row in VARIANTS if row in found}, COLUMNS)
     draw_courses(folder / "reward.png", results, ("traces 0 %", "traces 25 %", "traces 50 %", DEFAULT))
+    draw_courses(folder / "reward_small_groups.png", results, ("G = 4, traces 0 %", "G = 4"))
