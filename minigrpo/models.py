@@ -27,8 +27,8 @@ class VLM:
         net: The HF model, its language model set to minigrpo's attention.
         tokenizer, image_processor: As transformers loads them; no image processor without a vision tower.
         end_ids: Every id that ends a completion: the tokenizer's, the configuration's, and what the caller adds.
-        banned: bool [V], ids that are never drawn and get no probability when scoring: the multimodal special
-            tokens, and embedding rows beyond the tokenizer's vocabulary.
+        banned_ids: int64 [n], never drawn and without probability when scoring: the multimodal special tokens, and
+            embedding rows beyond the tokenizer's vocabulary.
         varlen: The flash kernel of `PackedLayout`; None for SDPA.
     """
 
@@ -42,13 +42,18 @@ class VLM:
         else:
             net.set_attn_implementation(attention.LANGUAGE)
         self.end_ids = sorted({*end_ids, *_end_ids(net.config, tokenizer)})
-        self.banned = _banned_ids(net, tokenizer).to(self.device)
+        self.banned_ids = _banned_ids(net, tokenizer).to(self.device)
         self.varlen = flash_kernel(self.device) if flash else None
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.net.get_input_embeddings().weight.device
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the rows of the LM head."""
+        return self.net.lm_head.weight.shape[0]
 
     @property
     def text_config(self) -> PreTrainedConfig:
@@ -109,8 +114,8 @@ class VLM:
             ValueError: the text holds a banned special token or an end token; `where` opens the message.
         """
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        banned = self.banned.cpu()
-        if bad := [i for i in ids if banned[i] or i in self.end_ids]:
+        barred = {*self.banned_ids.tolist(), *self.end_ids}
+        if bad := [i for i in ids if i in barred]:
             token = self.tokenizer.convert_ids_to_tokens(bad[0])
             raise ValueError(f"{where} holds {token}, which cannot stand within an answer: {text[:80]!r}")
         return torch.tensor([*ids, self.tokenizer.eos_token_id])
@@ -205,7 +210,7 @@ def _end_ids(config: PreTrainedConfig, tokenizer) -> list[int]:
 
 
 def _banned_ids(net: nn.Module, tokenizer) -> Tensor:
-    """bool [V]; see `VLM.banned`."""
+    """int64 [n], ascending; see `VLM.banned_ids`."""
     rows = net.lm_head.weight.shape[0]
     if len(tokenizer) > rows:
         raise ValueError(f"the tokenizer has {len(tokenizer)} entries, the model's LM head only {rows}")
@@ -217,4 +222,4 @@ def _banned_ids(net: nn.Module, tokenizer) -> Tensor:
     for name in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"):
         if (token := getattr(net.config, name, None)) is not None and token < rows:
             banned[token] = True
-    return banned
+    return banned.nonzero()[:, 0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 
 from minigrpo.config import Model
 from minigrpo.layout import Group, Packed, micro_batches, pack
@@ -25,6 +28,11 @@ from minigrpo.models import VLM
 from minigrpo.policy import Policy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+BUCKET = 2**26
+"""Most elements that a refresh of the replica gathers at a time, unless one tensor alone has more."""
+UNIT = 2**22
+"""Fewest parameters of a block that is gathered on its own: a collective has a price of its own, whatever it moves."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,8 @@ def shard(policy: Policy, compute: torch.dtype, offload: bool = False) -> None:
     if policy.vlm.has_vision:
         blocks += policy.net.model.visual.blocks
     for block in blocks:
-        fully_shard(block, mp_policy=mixed, offload_policy=place)
+        if sum(p.numel() for p in block.parameters()) >= UNIT:
+            fully_shard(block, mp_policy=mixed, offload_policy=place)
     fully_shard(policy, mp_policy=mixed, offload_policy=place)
 
 
@@ -158,10 +167,36 @@ def refresh(replica: VLM, policy: Policy) -> None:
     """Copies the policy's weights into the replica, in place, so that addresses never change."""
     if replica is policy.vlm:
         return
+    bucket, filled = [], 0
     for target, source in zip(replica.net.parameters(), policy.net.parameters(), strict=True):
-        if hasattr(source, "full_tensor"):  # gathered on the replica's device, in its precision
-            source = source.to(target.device, target.dtype).full_tensor()
-        target.copy_(source)
+        if not isinstance(source, DTensor):
+            target.copy_(source)
+            continue
+        if filled + target.numel() > BUCKET:
+            _gather(bucket)
+            bucket, filled = [], 0
+        bucket.append((target, source.to_local()))
+        filled += target.numel()
+    _gather(bucket)
+
+
+def _gather(bucket: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Fills whole tensors from this rank's rows of them, and everyone else's, in one collective.
+
+    FSDP gives every rank the same number of rows of a tensor, but for the last ones, who may have fewer or none. They
+    are sent in the precision, and from the device, of the whole tensors.
+    """
+    if not bucket:
+        return
+    first, size = bucket[0][0], dist.get_world_size()
+    sizes = [math.ceil(len(whole) / size) * whole[0].numel() for whole, _ in bucket]
+    own = first.new_empty(sum(sizes))
+    for part, (_, rows) in zip(own.split(sizes), bucket, strict=True):
+        part[: rows.numel()] = rows.flatten()
+    every = own.new_empty(size, len(own))
+    dist.all_gather(list(every), own)
+    for parts, (whole, _) in zip(every.split(sizes, dim=1), bucket, strict=True):
+        whole.copy_(parts.flatten()[: whole.numel()].view_as(whole))
 
 
 def sum_over_ranks(values: Sequence[float], ranks: Ranks) -> list[float]:

@@ -48,7 +48,7 @@ class Policy(nn.Module):
         """
         hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen), vision)
         rows = hidden[0].index_select(0, packed.rows)  # the head never sees a prompt row
-        step = max(1, HEAD_ELEMENTS[rows.device.type] // len(self.vlm.banned))
+        step = max(1, HEAD_ELEMENTS[rows.device.type] // self.vlm.vocabulary)
         chunks = [
             checkpoint(self._score, r, t, temperature, use_reentrant=False)
             for r, t in zip(rows.split(step), packed.targets.split(step), strict=True)
@@ -73,7 +73,7 @@ def next_logits(vlm: VLM, hidden: Tensor, temperature: float) -> Tensor:
     logits = vlm.net.lm_head(hidden)
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    return ban(logits if temperature == 1 else logits / temperature, vlm.banned)
+    return ban(logits if temperature == 1 else logits / temperature, vlm.banned_ids)
 
 
 def decode_states(vlm: VLM, inputs: Packed, layout: PackedLayout, vision: bool | None = None) -> Tensor:

@@ -118,7 +118,7 @@ class _Decoding:
         self.cache = KVCache(total, sampling.max_new_tokens, self.begun)
         self.seen: Tensor | None = None  # bool [live, V], the tokens of prompt and completion, where they are penalised
         if sampling.repetition_penalty != 1:
-            self.seen = torch.zeros(total, len(model.banned), dtype=torch.bool, device=device)
+            self.seen = torch.zeros(total, model.vocabulary, dtype=torch.bool, device=device)
             for row, i in enumerate(self.prompt_of_row.tolist()):
                 self.seen[row, prompts[i].input_ids.to(device)] = True
                 self.seen[row, ahead[row].to(device) if ahead else []] = True

@@ -72,14 +72,14 @@ def _shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def ban(logits: Tensor, banned: Tensor) -> Tensor:
-    """Makes the banned ids impossible: the lowest finite value, so that entropy sums stay free of 0 · inf.
+def ban(logits: Tensor, ids: Tensor) -> Tensor:
+    """Makes the banned ids impossible, in place: the lowest finite value keeps entropy sums free of 0 · inf.
 
     Args:
-        logits: [R, V].
-        banned: bool [V] or [R, V].
+        logits: [R, V], which are changed.
+        ids: int64 [n].
     """
-    return logits.masked_fill(banned, torch.finfo(logits.dtype).min)
+    return logits.index_fill_(-1, ids, torch.finfo(logits.dtype).min)
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
@@ -96,7 +96,7 @@ def nucleus(logits: Tensor, top_p: float) -> Tensor:
     """Leaves the fewest tokens of each row whose probabilities reach `top_p`; logits [R, V]."""
     ordered, ids = logits.softmax(-1).sort(descending=True, stable=True)
     beyond = ordered.cumsum(-1) - ordered >= top_p  # the most likely one always stays
-    return ban(logits, torch.zeros_like(beyond).scatter(-1, ids, beyond))
+    return logits.masked_fill(torch.zeros_like(beyond).scatter(-1, ids, beyond), torch.finfo(logits.dtype).min)
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,14 +109,14 @@ def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         token ids int64 [R], and their log-probabilities [R] under softmax(logits).
     """
-    logps = logits.log_softmax(-1)
-    cdf = logps.exp().cumsum(-1)
+    probabilities = logits.softmax(-1)
+    cdf = probabilities.cumsum(-1)
     total = cdf[:, -1:]
     # kept below the total, so that rounding never lands on an id behind the last possible one
     threshold = torch.minimum(uniforms.to(cdf.dtype)[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     ids = torch.searchsorted(cdf, threshold, right=True)
     ids = ids.clamp(max=cdf.shape[-1] - 1)  # NaN is above everything; its log-probability, NaN too, tells
-    return ids[:, 0], logps.gather(-1, ids)[:, 0]
+    return ids[:, 0], probabilities.gather(-1, ids)[:, 0].log()
 
 
 def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:

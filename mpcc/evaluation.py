@@ -186,7 +186,7 @@ def _plain_answer(model: VLM, plain: Any, sample: Sample, sampling: Sampling) ->
         input_ids=ids, attention_mask=ids.new_ones(ids.shape), mm_token_type_ids=kinds,
         pixel_values=prompt.pixel_values.to(plain.device, plain.dtype),
         image_grid_thw=prompt.image_grid_thw.to(plain.device), max_new_tokens=sampling.max_new_tokens, do_sample=False,
-        suppress_tokens=model.banned.nonzero()[:, 0].tolist(), eos_token_id=model.end_ids,
+        suppress_tokens=model.banned_ids.tolist(), eos_token_id=model.end_ids,
         pad_token_id=model.end_ids[0], repetition_penalty=1.0,
     )  # fmt: skip
     return model.decode(out[0, ids.shape[1] :].cpu())

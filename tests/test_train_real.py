@@ -44,7 +44,7 @@ def qwen(tmp_path_factory) -> Path:
 
 def test_a_folder_as_qwen_is_published_loads(qwen):
     vlm = load_model(qwen, max_pixels=50176)
-    assert (len(vlm.tokenizer), len(vlm.banned), vlm.end_ids) == (151665, 151936, [151643, 151645])
+    assert (len(vlm.tokenizer), vlm.vocabulary, vlm.end_ids) == (151665, 151936, [151643, 151645])
     assert torch.equal(vlm.net.lm_head.weight, load_file(qwen / "model.safetensors")["model.embed_tokens.weight"])
     width, height = Image.open(next((DATA / "coco" / "train2017").iterdir())).size
     prompt = vlm.encode(Sample("one", "Hello, world!", (tiny.image(width, height),)))

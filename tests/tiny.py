@@ -158,10 +158,15 @@ def groups(vlm: VLM, lengths=((3, 7, 1), (5,), (2, 9)), images: bool = True) -> 
     return [Group(p, completions) for p, completions in zip(prompts, draw, strict=True)]
 
 
+def banned(vlm: VLM) -> torch.Tensor:
+    """bool [V], True for the ids that are banned."""
+    return torch.zeros(vlm.vocabulary, dtype=torch.bool).index_fill(0, vlm.banned_ids, True)
+
+
 def plain_logits(model, vlm: VLM, prompt, completion, temperature: float = 1.0) -> torch.Tensor:
     """[n, V] logits of one completion from the plain model on the whole sequence, banned ids left out."""
     logits = model(**plain_inputs(vlm, prompt, completion)).logits[0, len(prompt) - 1 : -1] / temperature
-    return logits.masked_fill(vlm.banned, float("-inf"))
+    return logits.index_fill(-1, vlm.banned_ids, float("-inf"))
 
 
 def plain_logps(model, vlm: VLM, groups, temperature: float = 1.0) -> torch.Tensor:

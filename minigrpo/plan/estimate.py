@@ -90,7 +90,8 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
     stays = {
         **({} if config.model.offload else sharded),
         "replica": load.compute * size if several or half else 0.0,
-        "reference": load.compute * size / load.ranks if with_reference else 0.0,
+        # FSDP keeps the root of what has no backward pass
+        "reference": load.compute * (shape.root + (size - shape.root) / load.ranks) if with_reference else 0.0,
     }
     largest = max(shape.root, shape.text.largest)
     predicted = _micro_batch(config, load)[1] * config.rollout.max_new_tokens

@@ -9,6 +9,7 @@ from torch import nn
 
 from minigrpo.loading import read_config
 from minigrpo.models import VISION_FAMILIES
+from minigrpo.parallel import UNIT
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Shape:
 
     Attributes:
         parameters: All of them, tied ones once.
-        root: Those in no layer: embeddings, head, patch embedding, mergers, norms.
+        root: Those that FSDP gathers together: embeddings, head, patch embedding, mergers, norms, small blocks.
         vocabulary: Rows of the head, V.
         text: The language model.
         vision: The vision tower.
@@ -82,12 +83,12 @@ def shape_of(path: str) -> Shape:
     text = _tower(decoder.layers, text_config.hidden_size, heads * size, text_config.num_key_value_heads * size)
     total = _count(net)
     if not seeing:
-        return Shape(total, total - _count(decoder.layers), text_config.vocab_size, text)
+        return Shape(total, total - _units(decoder.layers), text_config.vocab_size, text)
     eyes, seen = net.model.visual, config.vision_config
     width = getattr(seen, "embed_dim", None) or seen.hidden_size  # Qwen2-VL calls its own width embed_dim
     vision = _tower(eyes.blocks, width, width, width)
     mergers = [eyes.merger, *getattr(eyes, "deepstack_merger_list", ())]
-    outside, patch = total - _count(decoder.layers) - _count(eyes.blocks), eyes.patch_embed.proj.weight
+    outside, patch = total - _units(decoder.layers) - _units(eyes.blocks), eyes.patch_embed.proj.weight
     full = len(getattr(seen, "fullatt_block_indexes", range(vision.layers)))
     window = (getattr(seen, "window_size", 0) // seen.patch_size) ** 2
     return Shape(total, outside, text_config.vocab_size, text, vision, full, window, patch.numel(),
@@ -100,6 +101,11 @@ def _tower(layers: nn.ModuleList, width: int, query: int, key: int) -> Tower:
     mlp = wide[0].out_features
     return Tower(len(layers), width, mlp, 4 if len(wide) == 3 else 2, query, key, _matrices(layers),
                  max(map(_count, layers)))
+
+
+def _units(blocks: nn.ModuleList) -> int:
+    """Parameters of the blocks that FSDP gathers on their own."""
+    return sum(n for n in map(_count, blocks) if n >= UNIT)
 
 
 def _count(module: nn.Module) -> int:

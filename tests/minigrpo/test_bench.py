@@ -93,7 +93,7 @@ def test_pairs_are_those_of_the_masks():
 
 def test_both_sides_score_alike(folder):
     ours, plain = Ours(TOY, folder), Plain(TOY, folder)
-    ours.policy.vlm.banned[:] = False  # plain transformers bans no token when it scores
+    ours.policy.vlm.banned_ids = ours.policy.vlm.banned_ids[:0]  # plain transformers bans no token when it scores
     samples = TOY.samples(0)
     groups = ours._rollout(samples, 0, TOY.completion)
     mine = ours.policy(pack(groups)).logps

@@ -54,7 +54,7 @@ def test_tokenizer_and_image_processor_load_again(tmp_path):
 def test_load_model_gives_the_same_policy_back(tmp_path, family):
     vlm = tiny.vlm(family, torch.float32, seed=4)
     again = load_model(export(vlm, tmp_path / "model"))
-    assert torch.equal(again.banned, vlm.banned) and again.end_ids == vlm.end_ids
+    assert torch.equal(again.banned_ids, vlm.banned_ids) and again.end_ids == vlm.end_ids
     assert all(torch.equal(a, b) for a, b in zip(again.net.parameters(), vlm.net.parameters(), strict=True))
     for sample in tiny.samples(family in tiny.VISION):
         mine, theirs = vlm.encode(sample), again.encode(sample)

@@ -227,7 +227,7 @@ def test_the_step_of_a_model_is_the_same_in_one_micro_batch_or_many(normalize):
 def test_sft_loss_is_the_models_own_cross_entropy():
     """MPCC Eq. 2, over reasoning and answer tokens; the vocabulary here has no banned row that could differ."""
     vlm, plain = tiny.vlm("llama"), tiny.plain("llama")
-    vlm.banned = torch.zeros_like(vlm.banned)
+    vlm.banned_ids = vlm.banned_ids[:0]
     (prompt, *_), completion = (vlm.encode(s) for s in tiny.samples(False)), vlm.encode_completion("<think>a</think>b")
     inputs = tiny.plain_inputs(vlm, prompt, completion)
     labels = inputs["input_ids"].clone()

@@ -152,8 +152,8 @@ def test_prior_text_with_an_end_token_in_it_is_refused():
 
 
 def test_banned_are_the_multimodal_tokens_and_the_rows_beyond_the_tokenizer():
-    assert tiny.vlm("qwen2_vl").banned.nonzero()[:, 0].tolist() == [259, 260, 261, 262, 263, *range(264, 280)]
-    assert tiny.vlm("llama").banned.nonzero()[:, 0].tolist() == [259, 260, 261, 262, 263, *range(264, 280)]
+    assert tiny.vlm("qwen2_vl").banned_ids.tolist() == [259, 260, 261, 262, 263, *range(264, 280)]
+    assert tiny.vlm("llama").banned_ids.tolist() == [259, 260, 261, 262, 263, *range(264, 280)]
 
 
 # Loading
@@ -165,7 +165,7 @@ def test_a_saved_model_loads_with_the_same_weights_and_tokens(family, tmp_path):
     vlm.save(tmp_path)
     again = load_model(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(vlm.net.parameters(), again.net.parameters(), strict=True))
-    assert not again.net.training and again.end_ids == [258] and torch.equal(again.banned, vlm.banned)
+    assert not again.net.training and again.end_ids == [258] and torch.equal(again.banned_ids, vlm.banned_ids)
     sample = tiny.samples()[0 if vlm.has_vision else 1]
     a, b = vlm.encode(sample), again.encode(sample)
     assert torch.equal(a.input_ids, b.input_ids) and torch.equal(a.position_ids, b.position_ids)

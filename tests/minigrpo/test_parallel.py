@@ -44,6 +44,7 @@ CASES = {
     "everything": UNEVEN | {"task.priors": "true", "task.flat_every": 4, "grpo.beta": 0.1,
                             "grpo.updates_per_rollout": 2, "model.gradient_checkpointing": "true",
                             "optim.tokens_per_micro_batch": 70},
+    "one-unit": UNEVEN | {"grpo.beta": 0.1, "grpo.updates_per_rollout": 2, "optim.tokens_per_micro_batch": 70},
     "offload": UNEVEN | {"grpo.beta": 0.1, "grpo.updates_per_rollout": 2, "optim.tokens_per_micro_batch": 70},
     "float32": UNEVEN | {"model.dtype": "float32"},
     "bfloat16": UNEVEN | {"model.dtype": "bfloat16", "grpo.beta": 0.1},
@@ -58,12 +59,13 @@ SHARDED = {"offload": {"model.offload": "true"}}
 COMPARED = [name for name in CASES if name != "bfloat16"]  # which rounds too coarsely for equal draws
 
 
-def command(name: str, where: Path, models: Path) -> list[str]:
+def case(name: str, where: Path, models: Path) -> tuple[list[str], int]:
+    """Command line of a run, and the size from which a block is a unit of FSDP: every block is, but in one case."""
     family = name if name in tiny.FAMILIES else "qwen2_5_vl"
     sharded = SHARDED.get(name, {}) if where.name == "2" else {}
     options = COMMON | CASES[name] | sharded | {"model.path": models / family, "run.dir": where / name,
                                       "task.record": where / name / "asked"}  # fmt: skip
-    return words(options)
+    return words(options), parallel.UNIT if name == "one-unit" else 0
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +76,16 @@ def runs(tmp_path_factory) -> dict[int, Path]:
         tiny.vlm(family, torch.float32).save(base / "models" / family)
     folders = {size: base / str(size) for size in (1, 2)}
     cases = base / "cases.json"
-    cases.write_text(json.dumps([command(name, folders[2], base / "models") for name in CASES]), encoding="utf-8")
+    cases.write_text(json.dumps([case(name, folders[2], base / "models") for name in CASES]), encoding="utf-8")
     two = launch(base, str(cases), program="tests/toy_task.py")
     assert two.returncode == 0, f"two ranks failed:\n{two.stderr[-4000:]}"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    alone = [case(name, folders[1], base / "models") for name in CASES]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minigrpo.metrics.draw_curves", None)  # run_cases replaces it; this puts it back
-        toy_task.run_cases([command(name, folders[1], base / "models") for name in CASES])
+        for replaced in ("minigrpo.metrics.draw_curves", "minigrpo.parallel.UNIT"):
+            patch.setattr(replaced, None)  # by run_cases; this puts it back
+        toy_task.run_cases(alone)
     torch.set_num_threads(threads)
     return folders
 
@@ -210,6 +214,7 @@ def test_one_rank_has_nothing_to_offload(tmp_path):
 
 def test_offloaded_weights_are_kept_by_fsdp_in_host_memory(monkeypatch):
     model, seen = tiny.vlm("llama", torch.float32), []
+    monkeypatch.setattr(parallel, "UNIT", 0)
     monkeypatch.setattr(parallel, "fully_shard", lambda module, **kept: seen.append(kept["offload_policy"]))
     for offload in (False, True):
         parallel.shard(Policy(model), torch.float32, offload)

@@ -16,7 +16,7 @@ def prompts_of(vlm):
 
 
 def banned_list(vlm):
-    return vlm.banned.nonzero()[:, 0].tolist()
+    return vlm.banned_ids.tolist()
 
 
 def one_by_one(plain, vlm, prompt, slot, sampling, seed=0, step=0):
@@ -150,7 +150,7 @@ def test_the_first_token_has_the_exact_distribution(temperature):
     groups = generate(vlm, [prompt], draws, Sampling(1, temperature), seed=11)
     p = tiny.plain_logits(plain, vlm, prompt, torch.tensor([0]), temperature)[0].softmax(-1)
     counts = torch.bincount(torch.cat(groups[0].completions), minlength=len(p)).double()
-    assert not counts[vlm.banned].any()
+    assert not counts[vlm.banned_ids].any()
     common = p * draws >= 5  # the usual condition for a chi-square test; the rest is one bin
     observed = torch.cat([counts[common], counts[~common].sum()[None]])
     expected = draws * torch.cat([p[common], p[~common].sum()[None]])
@@ -197,11 +197,11 @@ def test_stopping_is_trained_where_pad_is_the_end_token():
 def test_banned_ids_are_never_drawn_however_large_their_logits(temperature):
     vlm = tiny.rolling()
     expected = tiny.token_lists(generate(vlm, prompts_of(vlm), 3, Sampling(8, temperature), seed=4))
-    vlm.net.lm_head.register_forward_hook(lambda m, args, out: out + 1e4 * vlm.banned)
+    vlm.net.lm_head.register_forward_hook(lambda m, args, out: out + 1e4 * tiny.banned(vlm))
     groups = generate(vlm, prompts_of(vlm), 3, Sampling(8, temperature), seed=4)
     assert tiny.token_lists(groups) == expected
     drawn = torch.cat([c for g in groups for c in g.completions])
-    assert not vlm.banned[drawn].any()
+    assert not torch.isin(drawn, vlm.banned_ids).any()
     assert all(p.isfinite().all() for g in groups for p in g.sampler_logps)
 
 
