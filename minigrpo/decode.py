@@ -49,8 +49,9 @@ class KVCache:
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Adds one row to each live completion, key and value [R, H_kv, D]; returns all so far, [R, H_kv, t, D]."""
         keys, values = self._own(layer, key)
-        keys[:, :, self.length], values[:, :, self.length] = key, value
-        return keys[:, :, : self.length + 1], values[:, :, : self.length + 1]
+        keys.select(2, self.length).copy_(key)
+        values.select(2, self.length).copy_(value)
+        return keys.narrow(2, 0, self.length + 1), values.narrow(2, 0, self.length + 1)
 
     def _own(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """The completions' buffers of a layer; `like` has the heads in dimension 1 and their size in the last."""

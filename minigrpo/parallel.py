@@ -11,7 +11,7 @@ import ctypes
 import gc
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,9 @@ from minigrpo.policy import Policy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
-BUCKET = 2**26
-"""Most elements that a refresh of the replica gathers at a time, unless one tensor alone has more."""
-UNIT = 2**22
+BUCKET = 2**23
+"""Most elements that the replica's refresh gathers at a time, unless one tensor has more; two such gathers overlap."""
+UNIT = 2**20
 """Fewest parameters of a block that is gathered on its own: a collective has a price of its own, whatever it moves."""
 
 
@@ -167,36 +167,53 @@ def refresh(replica: VLM, policy: Policy) -> None:
     """Copies the policy's weights into the replica, in place, so that addresses never change."""
     if replica is policy.vlm:
         return
+    under_way = None
+    for bucket in _buckets(zip(replica.net.parameters(), policy.net.parameters(), strict=True)):
+        started = _Gather(bucket)
+        if under_way:
+            under_way.finish()  # while the next one runs
+        under_way = started
+    if under_way:
+        under_way.finish()
+
+
+def _buckets(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Whole tensors with this rank's rows of them, BUCKET elements at a time; what is not sharded is copied at once."""
     bucket, filled = [], 0
-    for target, source in zip(replica.net.parameters(), policy.net.parameters(), strict=True):
+    for whole, source in pairs:
         if not isinstance(source, DTensor):
-            target.copy_(source)
+            whole.copy_(source)
             continue
-        if filled + target.numel() > BUCKET:
-            _gather(bucket)
+        if bucket and filled + whole.numel() > BUCKET:
+            yield bucket
             bucket, filled = [], 0
-        bucket.append((target, source.to_local()))
-        filled += target.numel()
-    _gather(bucket)
+        bucket.append((whole, source.to_local()))
+        filled += whole.numel()
+    if bucket:
+        yield bucket
 
 
-def _gather(bucket: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Fills whole tensors from this rank's rows of them, and everyone else's, in one collective.
+class _Gather:
+    """Fills whole tensors from everyone's rows of them, in one collective.
 
     FSDP gives every rank the same number of rows of a tensor, but for the last ones, who may have fewer or none. They
     are sent in the precision, and from the device, of the whole tensors.
     """
-    if not bucket:
-        return
-    first, size = bucket[0][0], dist.get_world_size()
-    sizes = [math.ceil(len(whole) / size) * whole[0].numel() for whole, _ in bucket]
-    own = first.new_empty(sum(sizes))
-    for part, (_, rows) in zip(own.split(sizes), bucket, strict=True):
-        part[: rows.numel()] = rows.flatten()
-    every = own.new_empty(size, len(own))
-    dist.all_gather(list(every), own)
-    for parts, (whole, _) in zip(every.split(sizes, dim=1), bucket, strict=True):
-        whole.copy_(parts.flatten()[: whole.numel()].view_as(whole))
+
+    def __init__(self, bucket: Sequence[tuple[Tensor, Tensor]]) -> None:
+        first, size = bucket[0][0], dist.get_world_size()
+        self.tensors = [whole for whole, _ in bucket]
+        self.sizes = [math.ceil(len(whole) / size) * whole[0].numel() for whole in self.tensors]
+        own = first.new_empty(sum(self.sizes))
+        for part, (_, rows) in zip(own.split(self.sizes), bucket, strict=True):
+            part[: rows.numel()] = rows.flatten()
+        self.every = own.new_empty(size, len(own))
+        self.work = dist.all_gather(list(self.every), own, async_op=True)
+
+    def finish(self) -> None:
+        self.work.wait()
+        for parts, whole in zip(self.every.split(self.sizes, dim=1), self.tensors, strict=True):
+            whole.copy_(parts.flatten()[: whole.numel()].view_as(whole))
 
 
 def sum_over_ranks(values: Sequence[float], ranks: Ranks) -> list[float]:

@@ -74,7 +74,7 @@ def _turns(sizes: list[int]) -> list[list[int]]:
 
 def _generate(prompts: list[EncodedPrompt], sizes: list[int], begun: list[Sequence[Tensor]] | None, model: VLM,
               sampling: Sampling, seed: int, step: int) -> list[Group]:
-    decoding = _Decoding(model, prompts, sizes, begun, sampling, seed, step)
+    decoding = Decoding(model, prompts, sizes, begun, sampling, seed, step)
     if sum(sizes):
         decoding.prefill(prompts, begun)
         for token in range(sampling.max_new_tokens):
@@ -83,7 +83,7 @@ def _generate(prompts: list[EncodedPrompt], sizes: list[int], begun: list[Sequen
     return decoding.groups(prompts, sizes)
 
 
-class _Decoding:
+class Decoding:
     """The state of one batch: what was written for all completions, and which are live.
 
     Buffers [all completions, max_new_tokens] are written through `rows`, the indices of the live ones; everything else
@@ -97,10 +97,11 @@ class _Decoding:
         keys = [counter_key(seed, step, p.id, slot) for p, n in zip(prompts, sizes, strict=True) for slot in range(n)]
         self.tokens = torch.zeros(total, sampling.max_new_tokens, dtype=torch.long, device=device)
         self.logps = torch.zeros(total, sampling.max_new_tokens, device=device)
-        self.lengths = torch.full((total,), sampling.max_new_tokens, device=device)
-        self.finished = torch.zeros(total, dtype=torch.bool, device=device)
         self.rows = torch.arange(total, device=device)
-        self.keys = torch.tensor(keys, dtype=torch.long, device=device)
+        self.ended = torch.zeros(total, dtype=torch.bool, device=device)
+        self.uniforms: Tensor | None = None
+        if sampling.temperature:
+            self.uniforms = uniform(torch.tensor(keys, dtype=torch.long, device=device), sampling.max_new_tokens)
         self.prompt_of_row = torch.arange(len(prompts)).repeat_interleave(torch.tensor(sizes)).to(device)
         # the token that the next forward takes, and its place: a prompt's last, or the last of what was begun
         ahead = [b for texts in begun or () for b in texts]
@@ -130,6 +131,7 @@ class _Decoding:
         decode_states(self.model, packed, PackedLayout(packed, self.model.varlen, self.cache))
         self._compact(torch.arange(len(self.rows), device=self.model.device))
 
+    @torch.inference_mode()  # a little faster than no_grad; what it makes ends with the rollout
     def step(self, token: int) -> bool:
         """Draws token number `token` of every live completion; False when none is left."""
         hidden = run_decoder(
@@ -143,16 +145,14 @@ class _Decoding:
             logits = penalise(logits, self.seen, self.sampling.repetition_penalty)
         if temperature and self.sampling.top_p < 1:
             logits = nucleus(logits, self.sampling.top_p)
-        ids, logps = draw(logits, uniform(self.keys, token)) if temperature else greedy(logits)
+        ids, logps = greedy(logits) if self.uniforms is None else draw(logits, self.uniforms[:, token])
         if self.seen is not None:
             self.seen.scatter_(1, ids[:, None], True)
         self.tokens[self.rows, token], self.logps[self.rows, token] = ids, logps.to(self.logps.dtype)
-        ended = torch.isin(ids, self.end_ids) & ~self.finished[self.rows]
-        self.lengths[self.rows] = torch.where(ended, token + 1, self.lengths[self.rows])
-        self.finished[self.rows] |= ended
+        self.ended |= torch.isin(ids, self.end_ids)
         self.next_ids, self.positions = ids, self.positions + 1
         if (token + 1) % self.patience == 0:
-            live = (~self.finished[self.rows]).nonzero()[:, 0]
+            live = (~self.ended).nonzero()[:, 0]
             if len(live) == 0:
                 return False
             if len(live) < len(self.rows):
@@ -161,8 +161,9 @@ class _Decoding:
 
     def _compact(self, live: Tensor) -> None:
         """Keeps only these rows, and the prompts that still have one."""
-        self.rows, self.keys, self.next_ids = self.rows[live], self.keys[live], self.next_ids[live]
+        self.rows, self.ended, self.next_ids = self.rows[live], self.ended[live], self.next_ids[live]
         self.positions, self.unused = self.positions[:, live], self.unused[live]
+        self.uniforms = None if self.uniforms is None else self.uniforms[live]
         self.seen = None if self.seen is None else self.seen[live]
         prompts, self.prompt_of_row = self.prompt_of_row[live].unique(return_inverse=True)
         self.prompt_lengths = self.prompt_lengths[prompts]
@@ -171,11 +172,15 @@ class _Decoding:
 
     def groups(self, prompts: list[EncodedPrompt], sizes: list[int]) -> list[Group]:
         """What was drawn, cut to length, on the CPU."""
-        tokens, logps, lengths = self.tokens.cpu(), self.logps.cpu(), self.lengths.tolist()
+        tokens, logps = self.tokens.cpu(), self.logps.cpu()
         if not logps.isfinite().all():
             raise ValueError("the model's log-probabilities are not finite: its weights are broken, or the run has "
                              "diverged; lower optim.lr")
-        finished, groups, row = self.finished.tolist(), [], 0
+        # a completion ends with its first end token: until the live ones were looked at, it may have gone on
+        ends = torch.isin(tokens, self.end_ids.cpu())
+        finished = ends.any(1).tolist()
+        lengths = torch.where(ends.any(1), ends.int().argmax(1) + 1, tokens.shape[1]).tolist()
+        groups, row = [], 0
         for prompt, size in zip(prompts, sizes, strict=True):
             own = range(row, row + size)
             groups.append(Group(

@@ -10,9 +10,12 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64: the odd increment of SplitMix64
+BLOCK = 128
+"""Ids whose probabilities are added up before the draw looks among them: running sums are slow, and stay short so."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,17 @@ def counter_key(seed: int, step: int, sample: str, slot: int) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def uniform(keys: Tensor, token: int) -> Tensor:
-    """One number in (0, 1) for each key at token index `token`: SplitMix64 of key + token.
+def uniform(keys: Tensor, tokens: int) -> Tensor:
+    """One number in (0, 1) for each key and each of the first `tokens` tokens of a completion: SplitMix64.
 
     Args:
         keys: int64 [R], from `counter_key`.
-        token: Index of the token in its completion.
 
     Returns:
-        float64 [R], multiples of 2⁻⁵³ plus half of one.
+        float64 [R, tokens], multiples of 2⁻⁵³ plus half of one; column i depends on key and i alone.
     """
-    x = keys + torch.full_like(keys, token + 1) * _GOLDEN  # int64 arithmetic wraps, as SplitMix64 wants
+    count = torch.arange(1, tokens + 1, device=keys.device)
+    x = keys[:, None] + count * _GOLDEN  # int64 arithmetic wraps, as SplitMix64 wants
     x = (x ^ _shift(x, 30)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
     x = (x ^ _shift(x, 27)) * -7723592293110705685  # 0x94D049BB133111EB
     x = x ^ _shift(x, 31)
@@ -110,13 +113,25 @@ def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         token ids int64 [R], and their log-probabilities [R] under softmax(logits).
     """
     probabilities = logits.softmax(-1)
-    cdf = probabilities.cumsum(-1)
-    total = cdf[:, -1:]
-    # kept below the total, so that rounding never lands on an id behind the last possible one
-    threshold = torch.minimum(uniforms.to(cdf.dtype)[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    ids = torch.searchsorted(cdf, threshold, right=True)
-    ids = ids.clamp(max=cdf.shape[-1] - 1)  # NaN is above everything; its log-probability, NaN too, tells
+    short = -logits.shape[-1] % BLOCK
+    blocks = (F.pad(probabilities, (0, short)) if short else probabilities).unflatten(-1, (-1, BLOCK))
+    sums = blocks.sum(-1)
+    block, rest = _invert(sums, uniforms.to(sums.dtype)[:, None] * sums.sum(-1, keepdim=True))
+    place, _ = _invert(blocks.take_along_dim(block[..., None], 1)[:, 0], rest)
+    ids = (block * BLOCK + place).clamp(max=logits.shape[-1] - 1)  # NaN is above everything; its log-probability tells
     return ids[:, 0], probabilities.gather(-1, ids)[:, 0].log()
+
+
+def _invert(weights: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """The first place int64 [R, 1] at which the sum of weights [R, n] exceeds threshold [R, 1], and by how much the
+    threshold exceeds the sum before it."""
+    cdf = weights.cumsum(-1)
+    total = cdf[:, -1:]
+    # kept below the total, so that rounding never lands on a place behind the last that has weight
+    threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
+    place = torch.searchsorted(cdf, threshold, right=True).clamp(max=weights.shape[-1] - 1)
+    before = cdf.gather(-1, place) - weights.gather(-1, place)
+    return place, (threshold - before).clamp(min=0)  # below 0 by rounding, it would name a place without weight
 
 
 def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:

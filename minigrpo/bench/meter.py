@@ -65,6 +65,12 @@ class Meter:
         before = self.found.get(name, {"seconds": 0.0, "peak_memory": 0.0})
         self.found[name] = {"seconds": before["seconds"] + seconds, "peak_memory": max(before["peak_memory"], peak)}
 
+    def seconds(self, run: Callable[[], object]) -> float:
+        """What one call takes."""
+        began = self._clock()
+        run()
+        return self._clock() - began
+
     def _clock(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -11,11 +12,12 @@ from typing import Any
 import torch
 
 from minigrpo import Sampling, generate, group_advantages, parallel, policy_loss
-from minigrpo.bench.meter import Meter, fastest
+from minigrpo.bench.meter import Meter
 from minigrpo.bench.workload import Workload
 from minigrpo.config import Model, Optim
 from minigrpo.losses import completion_weights
 from minigrpo.optim import clip_and_step, make_optimizer
+from minigrpo.rollout import Decoding
 
 OPTIM = Optim(lr=1e-6)
 
@@ -68,36 +70,38 @@ class Ours:
             clip_and_step(self.optimizer, self.policy, OPTIM.lr, OPTIM.max_grad_norm)
         return self.meter.end()
 
+    @torch.no_grad()
     def decoding(self) -> dict[str, float]:
-        """Seconds of a decode step, and of the bare matrix products of one: `seconds_per_token`, `bare_seconds`.
+        """Median seconds of a decode step, and of its bare matrix products: `seconds_per_token`, `bare_seconds`.
 
-        A rollout is prefill and one decode step a token, so one of all tokens less one of a single token is the rest.
+        They take turns, so that whatever else the machine does meets both alike.
         """
-        whole, single, bare = [], [], []
-        for number in range(self.workload.steps + 1, self.workload.steps + 4):
-            samples = self.workload.samples(number)
-            for tokens, seconds in ((self.workload.completion, whole), (1, single)):
-                self.meter.begin()
-                self._rollout(samples, number, tokens)
-                seconds.append(self.meter.end()["step"]["seconds"])
-            bare.append(self._bare_products())
-        rest = median(whole) - median(single)
-        return {"seconds_per_token": rest / (self.workload.completion - 1), "bare_seconds": median(bare)}
+        workload, products, steps, bare = self.workload, self._products(), [], []
+        parallel.refresh(self.replica, self.policy)
+        self.replica.net.eval()
+        for number in range(workload.steps + 1, workload.steps + 4):
+            prompts = [self.replica.encode(sample) for sample in workload.samples(number)]
+            sampling, sizes = Sampling(workload.completion), [workload.group_size] * workload.prompts
+            decoding = Decoding(self.replica, prompts, sizes, None, sampling, 0, number)
+            decoding.prefill(prompts, None)
+            for token in range(workload.completion):
+                steps.append(self.meter.seconds(lambda token=token, decoding=decoding: decoding.step(token)))
+                bare.append(self.meter.seconds(products))
+        return {"seconds_per_token": median(steps), "bare_seconds": median(bare)}
 
     def _rollout(self, samples, number: int, tokens: int):
         parallel.refresh(self.replica, self.policy)
         prompts = [self.replica.encode(sample) for sample in samples]
         return generate(self.replica, prompts, self.workload.group_size, Sampling(tokens), step=number)
 
-    @torch.no_grad()
-    def _bare_products(self) -> float:
-        """Seconds of the matrix products of one decode step at half of the completions' length, nothing else."""
+    def _products(self) -> Callable[[], None]:
+        """Makes the matrix products of one decode step at half of the completions' length, and nothing else."""
         w, text = self.workload, self.replica.text_config
         heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
         size, per_head = text.hidden_size // heads, heads // kv_heads
         layers = [m for m in self.replica.decoder.modules() if isinstance(m, torch.nn.Linear)]
         layers.append(self.replica.net.lm_head)
-        like = layers[0].weight
+        like = layers[0].weight.detach()
         inputs = {n: like.new_ones(w.sequences, n) for n in {m.in_features for m in layers}}
         prompts = like.new_ones(w.prompts, kv_heads, w.prompt_tokens - 1, size)
         own = like.new_ones(w.sequences, kv_heads, max(1, w.completion // 2), size)
@@ -110,7 +114,7 @@ class Ours:
             for query, keys in ((by_group, prompts), (by_row, own)) * text.num_hidden_layers:
                 (query @ keys.transpose(-1, -2)) @ keys
 
-        return fastest(products, w.device, 0.3)
+        return products
 
 
 def run(workload: Workload, folder: Path, link) -> None:

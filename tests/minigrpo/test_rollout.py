@@ -26,7 +26,7 @@ def one_by_one(plain, vlm, prompt, slot, sampling, seed=0, step=0):
     while len(ids) < sampling.max_new_tokens:
         dummy = torch.cat([ids, torch.zeros(1, dtype=torch.long)])
         logits = tiny.plain_logits(plain, vlm, prompt, dummy, sampling.temperature)[-1:]
-        token, _ = draw(logits, uniform(key, len(ids)))
+        token, _ = draw(logits, uniform(key, len(ids) + 1)[:, -1])
         ids = torch.cat([ids, token])
         if int(token) in vlm.end_ids:
             break

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minigrpo import Sampling
-from minigrpo.sampling import ban, counter_key, draw, greedy, uniform
+from minigrpo.sampling import BLOCK, ban, counter_key, draw, greedy, uniform
 
 MASK = 2**64 - 1
 
@@ -29,12 +29,12 @@ def test_uniform_is_split_mix_of_key_and_token():
     keys = [0, 1, -1, 2**63 - 1, -(2**63), counter_key(0, 0, "a", 0)]
     for token in (0, 1, 2, 255, 4095):
         expected = [((split_mix(k & MASK, token) >> 11) + 0.5) * 2.0**-53 for k in keys]
-        assert uniform(torch.tensor(keys), token).tolist() == expected
+        assert uniform(torch.tensor(keys), token + 1)[:, token].tolist() == expected
 
 
 def test_uniform_numbers_are_uniform_and_uncorrelated():
     keys = torch.tensor([counter_key(0, 0, "sample", slot) for slot in range(4000)])
-    u = torch.stack([uniform(keys, token) for token in range(4)])
+    u = uniform(keys, 4).T
     assert u.min() > 0 and u.max() < 1 and u.dtype == torch.float64
     assert u.unique().numel() == u.numel()
     assert (u.mean(1) - 0.5).abs().max() < 4 * (1 / 12 / 4000) ** 0.5  # 4 standard errors
@@ -75,6 +75,16 @@ def test_the_ends_of_the_interval_never_reach_an_impossible_id(dtype):
         assert ids.max() < 2995 and ids.min() >= 5 and logps.isfinite().all()
     ids, _ = draw(ban(logits, banned), torch.full((200,), 2.0**-54, dtype=torch.float64))
     assert (ids == 5).all()
+
+
+def test_impossible_ids_are_never_drawn_at_the_borders_of_blocks():
+    """A random number falls on a border but for rounding, and every block begins and ends with impossible ids."""
+    random = torch.Generator().manual_seed(0)
+    logits, impossible = torch.randn(4000, 1300, generator=random), torch.arange(1300)[torch.arange(1300) % BLOCK != 77]
+    below = ban(logits, impossible).softmax(-1)[:, 77::BLOCK].cumsum(-1)
+    borders = below.gather(-1, torch.arange(4000)[:, None] % 10)[:, 0] / below[:, -1]
+    for nudge in (1 - 1e-7, 1, 1 + 1e-7):
+        assert (draw(logits, borders.double() * nudge)[0] % BLOCK == 77).all()
 
 
 def test_one_possible_id_is_always_drawn():
