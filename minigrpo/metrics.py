@@ -102,6 +102,11 @@ def _all_reduced(values: list[Any], how: str, device: torch.device | str) -> lis
     return packed.tolist()
 
 
+DRAWING = 50
+"""A run that is short of steps draws its curves less often: all ranks wait, so at least this many times as long lies
+between two drawings as one takes."""
+
+
 class RunLog:
     """The run folder and the screen.
 
@@ -120,22 +125,24 @@ class RunLog:
         self._first = is_first_rank()
         self._history: list[dict[str, Any]] = []
         self._open_line = False
-        self._start = time.monotonic()
+        self._start = self._draw_from = time.monotonic()
         if self._first:
             (self.dir / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
             (self.dir / "metrics.jsonl").touch()
             (self.dir / "completions.jsonl").unlink(missing_ok=True)  # of a run that ended before its first step
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write down and show the metrics of one step; steps count from 1. About ten times a run, draw the curves."""
+        """Write down and show the metrics of one step; steps count from 1. Up to ten times a run, draw the curves."""
         if not self._first:
             return
         record = {"step": step} | _plain(metrics)
         self._history.append(record)
         self._append("metrics.jsonl", record)
         self._show(progress_parts(record, self.steps, time.monotonic() - self._start, self._seconds_left(step)))
-        if self._is_tenth(step):
+        began = time.monotonic()
+        if self._is_tenth(step) and began >= self._draw_from:
             draw_curves(self.dir / "curves.png", self._history)
+            self._draw_from = time.monotonic() + DRAWING * (time.monotonic() - began)
 
     def completions(self, completions: Sequence[Completion]) -> None:
         """Write down completions of one prompt; about ten times a run, show them, too."""

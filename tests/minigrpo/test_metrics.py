@@ -211,6 +211,25 @@ def test_curves_are_a_whole_picture(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_curves_are_drawn_ten_times_a_run_but_not_when_that_takes_long(tmp_path, monkeypatch):
+    now, drawn = [0.0], []
+
+    def draw(path, history):
+        drawn.append(history[-1]["step"])
+        now[0] += 2.0  # so the next one comes 100 seconds later at the earliest
+
+    monkeypatch.setattr("minigrpo.metrics.draw_curves", draw)
+    monkeypatch.setattr("minigrpo.metrics.time.monotonic", lambda: now[0])
+    for seconds, expected in ((20.0, list(range(10, 101, 10))), (1.0, [10]), (4.0, [10, 40, 70, 100])):
+        now[0] = 0.0
+        log = RunLog(config(tmp_path / str(seconds), steps=100))
+        for step in range(1, 101):
+            now[0] += seconds
+            log.step(step, METRICS)
+        assert drawn == expected
+        drawn.clear()
+
+
 def test_curves_of_nothing_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no step to draw"):
         draw_curves(tmp_path / "a.png", [])
