@@ -105,7 +105,7 @@ def test_every_strategy_takes_two_steps_on_two_ranks_as_on_one(models, tmp_path,
     options = {"model.path": models / "qwen2_5_vl", "task.priors": "true", "task.images_every": 3, **SMALL,
                "sft.steps": 2, "sft.prompts_per_step": 6, "model.dtype": "float64"}  # fmt: skip
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    cases = [([*words, "--strategy", name, "--run.dir", str(tmp_path / f"two-{name}")], 0) for name in STRATEGIES]
+    cases = [([*words, "--strategy", name, "--run.dir", str(tmp_path / f"two-{name}")], 0, 1000) for name in STRATEGIES]
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     done = launch(tmp_path, "cases.json", program="tests/toy_task.py")
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """A task whose reward reads the completion's text. As a program it runs several trainings in one process group:
 
-    torchrun --nproc_per_node 2 tests/toy_task.py CASES.json      for each, a command line and `parallel.UNIT`
+    torchrun --nproc_per_node 2 tests/toy_task.py CASES.json      command lines, each with `parallel.UNIT` and `.BUCKET`
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def letters(text: str) -> float:
     return sum(c.isascii() and c.isalpha() for c in text) / max(1, len(text))
 
 
-def run_cases(cases: list[tuple[list[str], int]]) -> None:
-    """Trains once per command line and `parallel.UNIT`, all in one process group; draws no curves, to save time."""
+def run_cases(cases: list[tuple[list[str], int, int]]) -> None:
+    """Trains once per command line, with these sizes of FSDP and refresh, in one process group; draws no curves."""
     import train
     from minigrpo import metrics, parallel
     from minigrpo.config import parse_config
@@ -91,7 +91,7 @@ def run_cases(cases: list[tuple[list[str], int]]) -> None:
     metrics.draw_curves = lambda path, history: None
     ranks = parallel.start("cpu")
     try:
-        for argv, parallel.UNIT in cases:
+        for argv, parallel.UNIT, parallel.BUCKET in cases:
             config, task_class = parse_config(argv, NAME)
             train.train(config, task_class(config.task), ranks)
     finally:

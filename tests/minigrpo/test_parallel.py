@@ -59,13 +59,14 @@ SHARDED = {"offload": {"model.offload": "true"}}
 COMPARED = [name for name in CASES if name != "bfloat16"]  # which rounds too coarsely for equal draws
 
 
-def case(name: str, where: Path, models: Path) -> tuple[list[str], int]:
-    """Command line of a run, and the size from which a block is a unit of FSDP: every block is, but in one case."""
+def case(name: str, where: Path, models: Path) -> tuple[list[str], int, int]:
+    """Command line of a run, and `parallel.UNIT` and `.BUCKET`: but for one case every block is a unit of FSDP, and the
+    replica is refreshed in many gathers."""
     family = name if name in tiny.FAMILIES else "qwen2_5_vl"
     sharded = SHARDED.get(name, {}) if where.name == "2" else {}
     options = COMMON | CASES[name] | sharded | {"model.path": models / family, "run.dir": where / name,
                                       "task.record": where / name / "asked"}  # fmt: skip
-    return words(options), parallel.UNIT if name == "one-unit" else 0
+    return words(options), *((parallel.UNIT, parallel.BUCKET) if name == "one-unit" else (0, 1000))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def runs(tmp_path_factory) -> dict[int, Path]:
     torch.set_num_threads(1)
     alone = [case(name, folders[1], base / "models") for name in CASES]
     with pytest.MonkeyPatch.context() as patch:
-        for replaced in ("minigrpo.metrics.draw_curves", "minigrpo.parallel.UNIT"):
+        for replaced in ("minigrpo.metrics.draw_curves", "minigrpo.parallel.UNIT", "minigrpo.parallel.BUCKET"):
             patch.setattr(replaced, None)  # by run_cases; this puts it back
         toy_task.run_cases(alone)
     torch.set_num_threads(threads)
