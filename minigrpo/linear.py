@@ -7,6 +7,7 @@ time for the same float32 products, which differ by rounding.
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 CPU = Path("/proc/cpuinfo")
+KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "64"}
+"""How many shapes oneDNN and torch's layer over it remember, not 1024: a shape takes a third of a megabyte, and no two
+batches have the same. A rollout's shapes come again, and there are fewer."""
 
 
 def has_slow_products() -> bool:
@@ -29,6 +33,8 @@ def has_slow_products() -> bool:
 
 def use_fast_products(net: nn.Module) -> None:
     """Turns every linear layer of `net` into a `Linear`, in place; parameters and their names stay."""
+    for name, count in KEPT.items():
+        os.environ.setdefault(name, count)  # read at the process's first product
     for module in net.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,8 @@ from minigrpo.task import Sample
 
 MAX_ROWS = 512
 """Completions that are decoded together; more prompts than that allows are taken in turns."""
+ROUND = 8
+"""Live completions are rounded up to a multiple of this: a matrix product of a new shape has a price of its own."""
 ENCODED = 64
 """Prompts that `answer` encodes at a time."""
 
@@ -86,8 +89,8 @@ def _generate(prompts: list[EncodedPrompt], sizes: list[int], begun: list[Sequen
 class Decoding:
     """The state of one batch: what was written for all completions, and which are live.
 
-    Buffers [all completions, max_new_tokens] are written through `rows`, the indices of the live ones; everything else
-    has one entry per live completion and shrinks as they finish.
+    Buffers [all completions, max_new_tokens] are written through `rows`, the indices of the live ones and of less than
+    ROUND that have ended; everything else has one entry for each of these and shrinks as they finish.
     """
 
     def __init__(self, model: VLM, prompts: list[EncodedPrompt], sizes: list[int], begun: list[Sequence[Tensor]] | None,
@@ -152,11 +155,12 @@ class Decoding:
         self.ended |= torch.isin(ids, self.end_ids)
         self.next_ids, self.positions = ids, self.positions + 1
         if (token + 1) % self.patience == 0:
-            live = (~self.ended).nonzero()[:, 0]
-            if len(live) == 0:
+            live = len(self.ended) - int(self.ended.sum())
+            if live == 0:
                 return False
-            if len(live) < len(self.rows):
-                self._compact(live)
+            kept = math.ceil(live / ROUND) * ROUND
+            if kept < len(self.rows):
+                self._compact(self.ended.int().argsort(stable=True)[:kept].sort().values)
         return True
 
     def _compact(self, live: Tensor) -> None:

@@ -1,5 +1,9 @@
 """Linear layers in oneDNN: the products, gradients, scores and rollouts of torch's own, to float32 rounding."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import tiny
 import torch
@@ -127,3 +131,35 @@ def test_a_loaded_model_has_them_where_torch_s_own_are_slow(vendor, width, slow,
     tiny.vlm("llama", torch.float32).save(tmp_path / "model")
     loaded = load_model(tmp_path / "model")
     assert type(loaded.net.lm_head) is (Linear if slow else nn.Linear)
+
+
+SHAPES = """
+import torch
+from torch import nn
+from minigrpo.linear import use_fast_products
+layer = nn.Linear(192, 192)
+use_fast_products(layer)
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+def run(rows):
+    for n in rows:
+        layer(torch.ones(n, 192)).sum().backward()
+run(range(1, 301))
+before = resident()
+run(range(301, 601))
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_shapes_that_were_met_are_not_all_remembered():
+    """Each took a third of a megabyte, between the activations, whose memory then could not be used again."""
+
+    def kilobytes(**user) -> int:
+        env = {k: v for k, v in os.environ.items() if k not in linear.KEPT}
+        command = [sys.executable, "-c", SHAPES]
+        return int(subprocess.run(command, env=env | user, check=True, stdout=subprocess.PIPE).stdout)
+
+    ours, remembered = kilobytes(), kilobytes(**dict.fromkeys(linear.KEPT, "100000"))
+    assert remembered > 50_000, "what the user set is kept"
+    assert ours < remembered / 4
