@@ -172,7 +172,6 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
 
         # What this step was like. A step whose gradient was not finite changed nothing; several in a row end the run.
         seconds = time.monotonic() - began
-        prompts = groups = live = batches = batch = None  # or this step's pixels stay in memory beside the next one's
         sums.peak("lr", rate)
         sums.peak("seconds", seconds)
         sums.peak("seconds/rollout", rollout_seconds)
