@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +41,8 @@ class Policy(nn.Module):
     def forward(self, packed: Packed, temperature: float = 1.0, vision: bool | None = None) -> PolicyOutput:
         """Scores every completion token under softmax(logits / temperature), banned ids left out.
 
+        The head runs chunk by chunk, and all but the last are recomputed in the backward pass.
+
         Args:
             packed: N completion tokens, on the policy's device.
             temperature: The one that the completions were sampled at.
@@ -48,15 +51,15 @@ class Policy(nn.Module):
         """
         hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen), vision)
         rows = hidden[0].index_select(0, packed.rows)  # the head never sees a prompt row
-        step = max(1, HEAD_ELEMENTS[rows.device.type] // self.vlm.vocabulary)
-        chunks = [
-            checkpoint(self._score, r, t, temperature, use_reentrant=False)
-            for r, t in zip(rows.split(step), packed.targets.split(step), strict=True)
-        ]
+        most = max(1, HEAD_ELEMENTS[rows.device.type] // self.vlm.vocabulary)
+        count = max(1, math.ceil(len(rows) / most))
+        *pieces, last = zip(rows.tensor_split(count), packed.targets.tensor_split(count), strict=True)
+        chunks = [checkpoint(self._score, *piece, temperature, use_reentrant=False) for piece in pieces]
+        chunks.append(self._score(*last, temperature))  # the backward pass begins with it, so it may as well be kept
         return PolicyOutput(torch.cat([c[0] for c in chunks]), torch.cat([c[1] for c in chunks]))
 
     def _score(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probability of each target [n] and the entropy [n], for hidden [n, width]; recomputed in backward."""
+        """Log-probability of each target [n] and the entropy [n], for hidden [n, width]."""
         logits = next_logits(self.vlm, hidden, temperature)
         every = logits.log_softmax(-1)  # its backward pass is one kernel, that of logsumexp several
         logps = every.gather(-1, targets[:, None])[:, 0]

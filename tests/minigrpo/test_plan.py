@@ -52,13 +52,14 @@ def test_parameters_are_counted_as_the_model_has_them(family, tmp_path, monkeypa
 
 
 def saved_bytes(policy: Policy, packed) -> int:
-    """Bytes of all tensors that the backward pass of a forward keeps, each storage once, weights left out."""
+    """Bytes of all tensors that the backward pass of a forward keeps, each storage once, without weights and logits."""
     weights = {p.untyped_storage().data_ptr() for p in policy.parameters()}
     found = {}
 
     def keep(tensor):
         storage = tensor.untyped_storage()
-        found[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that no address is used twice
+        if tensor.shape[-1:] != (policy.vlm.vocabulary,):  # which the plan counts in "head"
+            found[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that no address is used twice
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
