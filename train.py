@@ -136,9 +136,10 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
         policy.train()
         context = parallel.precision(config.model.dtype, ranks)
         with torch.no_grad(), context:
-            refs = [reference(b, rollout.temperature, vision).logps if reference else None for b in batches]
+            asked = {"temperature": rollout.temperature, "vision": vision, "with_entropy": False}
+            refs = [reference(b, **asked).logps if reference else None for b in batches]
             several = grpo.updates_per_rollout > 1
-            olds = [policy(b, rollout.temperature, vision).logps if several else None for b in batches]
+            olds = [policy(b, **asked).logps if several else None for b in batches]
 
         # Update: the loss is one sum over all tokens of the step, whatever the micro-batches and ranks.
         lengths = [len(c) for g in groups for c in g.completions]

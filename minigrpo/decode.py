@@ -97,20 +97,19 @@ class DecodeLayout:
         _, heads, rows, dim = query.shape
         kv_heads = key.shape[1]
         own_k, own_v = self.cache.append(layer, key[0].transpose(0, 1), value[0].transpose(0, 1))
+        prompt_k, prompt_v = self.cache.prompts[layer]
         q = query[0].transpose(0, 1).reshape(rows, kv_heads, heads // kv_heads, dim)
         q = q * (dim**-0.5 if scale is None else scale)
-        prompt_k, prompt_v = self.cache.prompts[layer]
-        scores = self._by_group(q) @ prompt_k.transpose(-1, -2)
+        shared, own = self._by_group(q) @ prompt_k.transpose(-1, -2), q @ own_k.transpose(-1, -2)
         if self.beyond is not None:
-            scores = scores.masked_fill(self.beyond, float("-inf"))
-        shared = prompt_k.shape[2]
-        own = q @ own_k.transpose(-1, -2)
+            shared.masked_fill_(self.beyond, float("-inf"))
         if self.unused is not None:
             own[..., : self.unused.shape[-1]].masked_fill_(self.unused, float("-inf"))
-        scores = torch.cat([self._by_row(scores, q), own], dim=-1)
-        weights = scores.softmax(-1)
-        out = self._by_row(self._by_group(weights[..., :shared]) @ prompt_v, q)
-        return (out + weights[..., shared:] @ own_v).reshape(1, rows, heads, dim)
+        # joined by group, not by row: a prompt's scores are many and stay where they are
+        weights = torch.cat([shared, self._by_group(own)], dim=-1).softmax(-1)
+        of_shared, of_own = weights.split([shared.shape[-1], own.shape[-1]], dim=-1)
+        out = self._by_row(of_shared @ prompt_v, q) + self._by_row(of_own, q) @ own_v
+        return out.reshape(1, rows, heads, dim)
 
     def _by_group(self, x: Tensor) -> Tensor:
         """[R, H_kv, h, X] → [N, H_kv, slots · h, X]; empty cells hold zeros."""

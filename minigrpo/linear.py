@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -32,12 +33,14 @@ def has_slow_products() -> bool:
 
 
 def use_fast_products(net: nn.Module) -> None:
-    """Turns every linear layer of `net` into a `Linear`, in place; parameters and their names stay."""
+    """Turns linear layers into `Linear` and patch embeddings into `Patches`, in place; parameters stay as they are."""
     for name, count in KEPT.items():
         os.environ.setdefault(name, count)  # read at the process's first product
     for module in net.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
+        elif type(module) is nn.Conv3d and module.kernel_size == module.stride:
+            module.__class__ = Patches
 
 
 class Linear(nn.Linear):
@@ -45,12 +48,26 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
-        single = input.dtype is self.weight.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
-        if not single or not input.numel():
+        return _linear(input, self.weight, self.bias)
+
+
+class Patches(nn.Conv3d):
+    """A vision tower's patch embedding: a convolution over single patches is a linear layer, and slower."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[patches, channels, frames, height, width] → [patches, out, 1, 1, 1], each as large as the kernel."""
+        if input.shape[2:] != self.kernel_size:
             return super().forward(input)
-        if torch.is_grad_enabled():
-            return _Product.apply(input, self.weight, self.bias)
-        return product(input, self.weight, self.bias)
+        return _linear(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    single = x.dtype is weight.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not single or not x.numel():
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        return _Product.apply(x, weight, bias)
+    return product(x, weight, bias)
 
 
 class _Product(torch.autograd.Function):

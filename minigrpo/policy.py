@@ -21,10 +21,10 @@ HEAD_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}
 
 @dataclass(frozen=True)
 class PolicyOutput:
-    """Log-probability and entropy of each completion token of a `Packed`, both [N]; entropies carry no gradient."""
+    """Log-probability of each completion token of a `Packed`, [N]; the entropy, [N] without gradient, if asked for."""
 
     logps: Tensor
-    entropy: Tensor
+    entropy: Tensor | None
 
 
 class Policy(nn.Module):
@@ -38,7 +38,8 @@ class Policy(nn.Module):
         super().__init__()
         self.vlm, self.net = vlm, vlm.net
 
-    def forward(self, packed: Packed, temperature: float = 1.0, vision: bool | None = None) -> PolicyOutput:
+    def forward(self, packed: Packed, temperature: float = 1.0, vision: bool | None = None, *,
+                with_entropy: bool = True) -> PolicyOutput:
         """Scores every completion token under softmax(logits / temperature), banned ids left out.
 
         The head runs chunk by chunk, and all but the last are recomputed in the backward pass.
@@ -48,21 +49,27 @@ class Policy(nn.Module):
             temperature: The one that the completions were sampled at.
             vision: Whether to run the vision tower; None: if there are images. With several ranks it must be the same
                 on all: a rank without images then runs it on a blank one that changes nothing.
+            with_entropy: Whether to compute the entropies; where only scores are needed they cost as much again.
         """
         hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen), vision)
         rows = hidden[0].index_select(0, packed.rows)  # the head never sees a prompt row
         most = max(1, HEAD_ELEMENTS[rows.device.type] // self.vlm.vocabulary)
         count = max(1, math.ceil(len(rows) / most))
         *pieces, last = zip(rows.tensor_split(count), packed.targets.tensor_split(count), strict=True)
-        chunks = [checkpoint(self._score, *piece, temperature, use_reentrant=False) for piece in pieces]
-        chunks.append(self._score(*last, temperature))  # the backward pass begins with it, so it may as well be kept
-        return PolicyOutput(torch.cat([c[0] for c in chunks]), torch.cat([c[1] for c in chunks]))
+        asked = temperature, with_entropy
+        chunks = [checkpoint(self._score, *piece, *asked, use_reentrant=False) for piece in pieces]
+        chunks.append(self._score(*last, *asked))  # the backward pass begins with it, so it may as well be kept
+        logps, entropies = zip(*chunks, strict=True)
+        return PolicyOutput(torch.cat(logps), torch.cat(entropies) if with_entropy else None)
 
-    def _score(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probability of each target [n] and the entropy [n], for hidden [n, width]."""
+    def _score(self, hidden: Tensor, targets: Tensor, temperature: float,
+               with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+        """Log-probability of each target [n] and the entropy [n] or None, for hidden [n, width]."""
         logits = next_logits(self.vlm, hidden, temperature)
         every = logits.log_softmax(-1)  # its backward pass is one kernel, that of logsumexp several
         logps = every.gather(-1, targets[:, None])[:, 0]
+        if not with_entropy:
+            return logps, None
         with torch.no_grad():  # after all that the backward pass needs, so that it is not recomputed
             entropy = -every.exp().mul_(every).sum(-1)
         return logps, entropy

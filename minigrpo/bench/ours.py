@@ -57,7 +57,7 @@ class Ours:
         refs = [None] * len(batches)
         if self.reference is not None:
             with self.meter.phase("scoring"), torch.no_grad(), context:
-                refs = [self.reference(batch, 1.0, vision).logps for batch in batches]
+                refs = [self.reference(batch, 1.0, vision, with_entropy=False).logps for batch in batches]
         with self.meter.phase("update"):
             for batch, ref in zip(batches, refs, strict=True):
                 weights = completion_weights(batch.lengths, "token", workload.tokens, workload.sequences,
@@ -76,7 +76,7 @@ class Ours:
 
         They take turns, so that whatever else the machine does meets both alike.
         """
-        workload, products, steps, bare = self.workload, self._products(), [], []
+        workload, steps, bare = self.workload, [], []
         parallel.refresh(self.replica, self.policy)
         self.replica.net.eval()
         for number in range(workload.steps + 1, workload.steps + 4):
@@ -86,7 +86,7 @@ class Ours:
             decoding.prefill(prompts, None)
             for token in range(workload.completion):
                 steps.append(self.meter.seconds(lambda token=token, decoding=decoding: decoding.step(token)))
-                bare.append(self.meter.seconds(products))
+                bare.append(self.meter.seconds(self._products(decoding)))
         return {"seconds_per_token": median(steps), "bare_seconds": median(bare)}
 
     def _rollout(self, samples, number: int, tokens: int):
@@ -94,25 +94,30 @@ class Ours:
         prompts = [self.replica.encode(sample) for sample in samples]
         return generate(self.replica, prompts, self.workload.group_size, Sampling(tokens), step=number)
 
-    def _products(self) -> Callable[[], None]:
-        """Makes the matrix products of one decode step at half of the completions' length, and nothing else."""
-        w, text = self.workload, self.replica.text_config
+    def _products(self, decoding: Decoding) -> Callable[[], None]:
+        """Makes the matrix products of the step that was just made, in their order, and nothing else.
+
+        They read what the step has read, each layer's weights, keys and values: repeated on one layer's, they would
+        find them in the CPU's cache.
+        """
+        cache, layout, text = decoding.cache, decoding.layout, self.replica.text_config
         heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
         size, per_head = text.hidden_size // heads, heads // kv_heads
-        layers = [m for m in self.replica.decoder.modules() if isinstance(m, torch.nn.Linear)]
-        layers.append(self.replica.net.lm_head)
-        like = layers[0].weight.detach()
-        inputs = {n: like.new_ones(w.sequences, n) for n in {m.in_features for m in layers}}
-        prompts = like.new_ones(w.prompts, kv_heads, w.prompt_tokens - 1, size)
-        own = like.new_ones(w.sequences, kv_heads, max(1, w.completion // 2), size)
-        by_group = like.new_ones(w.prompts, kv_heads, w.group_size * per_head, size)
-        by_row = like.new_ones(w.sequences, kv_heads, per_head, size)
+        head = self.replica.net.lm_head
+        layers = [[m for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+                  for layer in self.replica.decoder.layers]  # fmt: skip
+        inputs = {m.in_features: head.weight.new_ones(cache.rows, m.in_features) for m in [head, *sum(layers, [])]}
+        by_group = head.weight.new_ones(layout.prompts, kv_heads, layout.slots * per_head, size)
+        by_row = head.weight.new_ones(cache.rows, kv_heads, per_head, size)
+        own = {number: [x[:, :, : cache.length] for x in pair] for number, pair in cache.own.items()}
 
         def products() -> None:
-            for layer in layers:
-                layer(inputs[layer.in_features])
-            for query, keys in ((by_group, prompts), (by_row, own)) * text.num_hidden_layers:
-                (query @ keys.transpose(-1, -2)) @ keys
+            for number, linears in enumerate(layers):
+                for linear in linears:
+                    linear(inputs[linear.in_features])
+                for query, (keys, values) in ((by_group, cache.prompts[number]), (by_row, own[number])):
+                    (query @ keys.transpose(-1, -2)) @ values
+            head(inputs[head.in_features])
 
         return products
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from minigrpo import Policy, Sampling, generate, linear, pack
-from minigrpo.linear import Linear, has_slow_products, use_fast_products
+from minigrpo.linear import Linear, Patches, has_slow_products, use_fast_products
 from minigrpo.loading import load_model
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
@@ -47,6 +47,26 @@ def test_products_and_gradients(shape, inputs, outputs, bias):
         assert ours.grad.shape == ours.shape and ours.grad.is_contiguous() and close(ours.grad, theirs.grad)
     with torch.no_grad():
         assert torch.equal(fast(x), fast(x.detach()))
+
+
+def test_patch_embeddings_are_convolutions_of_single_patches():
+    torch.manual_seed(0)
+    fast, exact = (nn.Conv3d(3, 20, (2, 4, 4), (2, 4, 4), bias=False) for _ in range(2))
+    exact.load_state_dict(fast.state_dict())
+    exact.double()
+    use_fast_products(fast)
+    assert type(fast) is Patches
+    x = torch.randn(7, 3, 2, 4, 4)
+    weights = torch.randn(7, 20, 1, 1, 1)
+    for layer, given in ((fast, x), (exact, x.double())):
+        (layer(given) * weights).sum().backward()
+    assert fast(x).shape == exact(x.double()).shape and close(fast(x), exact(x.double()))
+    assert fast.weight.grad.shape == fast.weight.shape and close(fast.weight.grad, exact.weight.grad)
+    larger = torch.randn(2, 3, 2, 8, 12)
+    assert close(fast(larger), exact(larger.double()))
+    overlapping = nn.Conv3d(3, 20, (2, 4, 4), (2, 2, 2))
+    use_fast_products(overlapping)
+    assert type(overlapping) is nn.Conv3d
 
 
 def test_only_what_is_asked_for_gets_a_gradient():
