@@ -77,7 +77,8 @@ class PackedLayout:
             return self.buckets.attend(query, key, value, scale)
         keys, cu_q, cu_k, max_q, max_k = self.ranges
         q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))  # autocast rotates in float32
-        return self.varlen(q.contiguous(), k[keys], v[keys], cu_q, cu_k, max_q, max_k, scale)[None]
+        k, v = k.index_select(0, keys), v.index_select(0, keys)
+        return self.varlen(q.contiguous(), k, v, cu_q, cu_k, max_q, max_k, scale)[None]
 
 
 def _sequences(spans: tuple[Span, ...]) -> list[Rows]:

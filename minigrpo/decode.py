@@ -124,4 +124,4 @@ class DecodeLayout:
         kv_heads, per_head = like.shape[1:3]
         x = x.view(self.prompts, kv_heads, self.slots, per_head, -1).transpose(1, 2)
         x = x.reshape(self.prompts * self.slots, kv_heads, per_head, -1)
-        return x if self.full else x[self.cell]
+        return x if self.full else x.index_select(0, self.cell)

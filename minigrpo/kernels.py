@@ -51,7 +51,7 @@ class Buckets:
         """Output [1, T, H, D] for query [1, H, T, D], key and value [1, H_kv, T, D]."""
         out = []
         for queries, keys, mask in self.buckets:
-            q, k, v = (x[0][:, i].transpose(0, 1) for x, i in ((query, queries), (key, keys), (value, keys)))
+            q, k, v = (_gather(x, i) for x, i in ((query, queries), (key, keys), (value, keys)))
             out.append(dense(q, k, v, scale, mask).transpose(1, 2).flatten(0, 1))
         return torch.cat(out).index_select(0, self.back)[None]
 
@@ -68,6 +68,12 @@ def _bucket(part: Sequence[Rows], device: torch.device) -> tuple[Tensor, Tensor,
     own = torch.ones(width, width, dtype=torch.bool).tril()
     mask = torch.cat([seen[:, None].expand(-1, width, -1), own.expand(len(part), -1, -1)], dim=-1)[:, None]
     return queries.to(device), torch.cat([prompts, queries], dim=1).to(device), mask.to(device)
+
+
+def _gather(x: Tensor, rows: Tensor) -> Tensor:
+    """[B, H, K, D]: the rows [B, K] of x [1, H, T, D]."""
+    picked = x[0].transpose(0, 1).index_select(0, rows.flatten())  # indexing's gradient takes several times as long
+    return picked.unflatten(0, rows.shape).transpose(1, 2)
 
 
 def _places(parts: Sequence[Sequence[Rows]], total: int) -> Tensor:
@@ -120,7 +126,7 @@ def windows(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, scale: fl
     for length in sorted(set(lengths)):
         rows = torch.tensor([range(s, s + length) for s, n in zip(starts, lengths, strict=True) if n == length])
         rows = rows.to(query.device)
-        q, k, v = (x[0][:, rows].transpose(0, 1) for x in (query, key, value))
+        q, k, v = (_gather(x, rows) for x in (query, key, value))
         out.append(dense(q, k, v, scale).transpose(1, 2).flatten(0, 1))
         places.append(rows.flatten())
     return torch.cat(out).index_select(0, torch.cat(places).argsort())[None]
