@@ -72,7 +72,11 @@ def start(device: str = "auto") -> Ranks:
 
 
 def _keep_freed_memory() -> None:
-    """Lets glibc keep what is freed: given back to the system, every large tensor would come as zeroed pages anew."""
+    """Lets glibc keep what is freed: given back to the system, every large tensor would come as zeroed pages anew.
+
+    Tensors lie in large pages, which are fewer to hand out and to look up.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first tensor
     with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
         mallopt, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, -1, -4
         mallopt(trim_threshold, -1)
