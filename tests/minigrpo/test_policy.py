@@ -75,6 +75,8 @@ def test_entropy_is_that_of_the_exact_distribution_and_has_no_gradient(temperatu
     exact = torch.distributions.Categorical(logits=torch.cat(rows)[:, ~tiny.banned(vlm)]).entropy()
     assert torch.allclose(out.entropy, exact, rtol=0, atol=1e-11)
     assert out.logps.requires_grad and not out.entropy.requires_grad
+    bare = Policy(vlm)(pack(groups), temperature, with_entropy=False)
+    assert bare.entropy is None and torch.equal(bare.logps, out.logps)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
