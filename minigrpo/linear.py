@@ -39,7 +39,7 @@ def use_fast_products(net: nn.Module) -> None:
     for module in net.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
-        elif type(module) is nn.Conv3d and module.kernel_size == module.stride:
+        elif type(module) is nn.Conv3d and module.groups == 1 and module.padding == (0, 0, 0):
             module.__class__ = Patches
 
 
@@ -52,10 +52,10 @@ class Linear(nn.Linear):
 
 
 class Patches(nn.Conv3d):
-    """A vision tower's patch embedding: a convolution over single patches is a linear layer, and slower."""
+    """A vision tower's patch embedding; to convolve inputs as large as the kernel is a linear layer, done slowly."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """[patches, channels, frames, height, width] → [patches, out, 1, 1, 1], each as large as the kernel."""
+        """[patches, channels, frames, height, width] → [patches, out, 1, 1, 1]; larger inputs are convolved."""
         if input.shape[2:] != self.kernel_size:
             return super().forward(input)
         return _linear(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]

@@ -49,7 +49,7 @@ class Policy(nn.Module):
             temperature: The one that the completions were sampled at.
             vision: Whether to run the vision tower; None: if there are images. With several ranks it must be the same
                 on all: a rank without images then runs it on a blank one that changes nothing.
-            with_entropy: Whether to compute the entropies; where only scores are needed they cost as much again.
+            with_entropy: Whether to compute the entropies: three passes over all logits that scores alone do not need.
         """
         hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen), vision)
         rows = hidden[0].index_select(0, packed.rows)  # the head never sees a prompt row
