@@ -116,7 +116,8 @@ def load(config: Config, path: str, ranks: parallel.Ranks) -> VLM:
     """The model on this rank, as the options want it."""
     return load_model(
         path, dtype=parallel.compute_dtype(config.model.dtype, ranks.device), device=ranks.device,
-        attention_kernel=config.model.attention, min_pixels=config.model.min_pixels, max_pixels=config.model.max_pixels,
+        attention_kernel=config.model.attention, graphs=config.model.graphs, min_pixels=config.model.min_pixels,
+        max_pixels=config.model.max_pixels,
     )  # fmt: skip
 
 

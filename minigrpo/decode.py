@@ -7,9 +7,15 @@ from torch import Tensor
 
 from minigrpo.layout import Span
 
+BLOCK = 256
+"""In the fixed form the rows of a completion that a step reads grow by this many at a time, not one by one."""
+
 
 class KVCache:
     """Keys and values of N prompts, once each, and of their R live completions.
+
+    A step reads the completions' rows that are in use: one more each time. In the fixed form it reads whole blocks, and
+    where it writes is a tensor, so that steps of the same shapes are the same operations on the same memory.
 
     Attributes:
         prompts: Per layer, keys and values [N, H_kv, P_max, D] of the prompts without their last token, zero-padded.
@@ -17,12 +23,22 @@ class KVCache:
             row B, then what is drawn.
         width: P_max.
         length: Rows in use of each live completion so far, padding included.
+        place: In the fixed form, int64 [1]: the row that the step under way writes.
     """
 
-    def __init__(self, rows: int, max_new_tokens: int, begun: int = 0) -> None:
+    def __init__(self, rows: int, max_new_tokens: int, begun: int = 0, fixed: bool = False) -> None:
         self.rows, self.capacity, self.length, self.width = rows, begun + max_new_tokens, begun, 0
+        self.begun, self.fixed = begun, fixed
+        self.place: Tensor | None = None
         self.prompts: dict[int, tuple[Tensor, Tensor]] = {}
         self.own: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def reach(self) -> int:
+        """Rows of each live completion that a step reads."""
+        if not self.fixed:
+            return self.length + 1
+        return min(self.capacity, (self.length // BLOCK + 1) * BLOCK)
 
     def write(self, layer: int, key: Tensor, value: Tensor, spans: tuple[Span, ...]) -> None:
         """Stores a prefill: key, value [1, H_kv, T, D] of prompts and of what their completions begin with."""
@@ -38,7 +54,6 @@ class KVCache:
 
     def _write_begun(self, own: tuple[Tensor, Tensor], key: Tensor, value: Tensor, spans: tuple[Span, ...]) -> None:
         for source, target in zip((key, value), own, strict=True):
-            target[:, :, : self.length] = 0  # what a softmax gives no weight must still be finite
             slot = 0
             for span in spans:
                 row = span.prompt_end
@@ -47,17 +62,21 @@ class KVCache:
                     row, slot = row + n, slot + 1
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds one row to each live completion, key and value [R, H_kv, D]; returns all so far, [R, H_kv, t, D]."""
+        """Adds one row to each live completion, key and value [R, H_kv, D]; returns all so far, [R, H_kv, reach, D]."""
         keys, values = self._own(layer, key)
-        keys.select(2, self.length).copy_(key)
-        values.select(2, self.length).copy_(value)
-        return keys.narrow(2, 0, self.length + 1), values.narrow(2, 0, self.length + 1)
+        for buffer, row in ((keys, key), (values, value)):
+            if self.fixed:
+                buffer.index_copy_(2, self.place, row[:, :, None])
+            else:
+                buffer.select(2, self.length).copy_(row)
+        return keys.narrow(2, 0, self.reach), values.narrow(2, 0, self.reach)
 
     def _own(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """The completions' buffers of a layer; `like` has the heads in dimension 1 and their size in the last."""
         if layer not in self.own:
             shape = (self.rows, like.shape[1], self.capacity, like.shape[-1])
-            self.own[layer] = like.new_empty(shape), like.new_empty(shape)
+            # zeros: what a softmax gives no weight must still be finite
+            self.own[layer] = like.new_zeros(shape), like.new_zeros(shape)
         return self.own[layer]
 
     def keep(self, rows: Tensor, prompts: Tensor) -> None:
@@ -76,11 +95,11 @@ class DecodeLayout:
         cache: What `PackedLayout` filled.
         prompt_of_row: int64 [R], ascending: the prompt of each live completion, an index into the cache.
         prompt_lengths: int64 [N], rows of each cached prompt.
-        unused: bool [R, B], the cached rows that pad what a completion begins with; None where there are none.
+        first: int64 [R], the first row of each completion that is not padding; None: all begin with row 0.
     """
 
     def __init__(self, cache: KVCache, prompt_of_row: Tensor, prompt_lengths: Tensor,
-                 unused: Tensor | None = None) -> None:
+                 first: Tensor | None = None) -> None:
         self.cache = cache
         self.prompts, rows = len(prompt_lengths), len(prompt_of_row)
         counts = torch.bincount(prompt_of_row, minlength=self.prompts)
@@ -90,7 +109,21 @@ class DecodeLayout:
         self.full = rows == self.prompts * self.slots  # then rows are the cells, in order
         beyond = torch.arange(cache.width, device=counts.device) >= prompt_lengths[:, None]
         self.beyond = beyond[:, None, None] if bool(beyond.any()) else None
-        self.unused = unused[:, None, None] if unused is not None and bool(unused.any()) else None
+        padding = 0 if first is None else int(first.max())
+        self.first = first[:, None, None, None] if padding else None
+        self.unused = torch.arange(padding, device=counts.device) < self.first if padding else None
+
+    def begin(self, token: Tensor) -> None:
+        """Opens a step of the fixed form, in which a row is in use or not by its number alone.
+
+        Args:
+            token: int64 [1], how many tokens of each completion were drawn before.
+        """
+        if self.cache.fixed:
+            self.cache.place = token + self.cache.begun
+            columns = torch.arange(self.cache.reach, device=token.device)
+            unused = (columns > self.cache.place)[None, None, None]
+            self.unused = unused if self.first is None else unused | (columns < self.first)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Output [1, R, H, D] of one layer, for query [1, H, R, D]; stores the new keys and values."""

@@ -25,7 +25,7 @@ from minigrpo.models import VISION_FAMILIES, VLM
 
 
 def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: torch.device | str = "cpu",
-               attention_kernel: str = "auto", min_pixels: int = 0, max_pixels: int = 0) -> VLM:
+               attention_kernel: str = "auto", graphs: bool = False, min_pixels: int = 0, max_pixels: int = 0) -> VLM:
     """Loads a folder or hub id: safetensors only, no remote code, nothing of its generation settings but end tokens.
 
     Args:
@@ -33,6 +33,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
         dtype: Parameter type; "auto" is float32 on CPU and bfloat16 on CUDA.
         device: Where the parameters go.
         attention_kernel: "sdpa", "flash", or "auto": flash on CUDA in half precision, else SDPA.
+        graphs: Whether rollouts replay their decode steps from CUDA graphs.
         min_pixels, max_pixels: Bounds on image area for the image processor; 0 keeps the folder's own.
 
     Raises:
@@ -52,7 +53,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
     processor = load_image_processor(path, min_pixels, max_pixels) if vision else None
     half = dtype in (torch.bfloat16, torch.float16)
     flash = attention_kernel == "flash" or (attention_kernel == "auto" and device.type == "cuda" and half)
-    return VLM(net.to(device).eval(), tokenizer, processor, _generation_end_ids(path), flash)
+    return VLM(net.to(device).eval(), tokenizer, processor, _generation_end_ids(path), flash, graphs)
 
 
 def read_config(path: str | Path) -> tuple[PreTrainedConfig, type]:

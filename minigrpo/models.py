@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from minigrpo import attention
+from minigrpo.graphs import check_graphs
 from minigrpo.kernels import flash_kernel
 from minigrpo.layout import EncodedPrompt
 from minigrpo.task import Sample
@@ -30,10 +31,11 @@ class VLM:
         banned_ids: int64 [n], never drawn and without probability when scoring: the multimodal special tokens, and
             embedding rows beyond the tokenizer's vocabulary.
         varlen: The flash kernel of `PackedLayout`; None for SDPA.
+        graphs: Whether rollouts replay their decode steps from CUDA graphs.
     """
 
     def __init__(self, net: nn.Module, tokenizer, image_processor=None, end_ids: Sequence[int] = (),
-                 flash: bool = False) -> None:
+                 flash: bool = False, graphs: bool = False) -> None:
         check_supported(net)
         self.net, self.tokenizer, self.image_processor = net, tokenizer, image_processor
         self.has_vision = net.config.model_type in VISION_FAMILIES
@@ -44,6 +46,9 @@ class VLM:
         self.end_ids = sorted({*end_ids, *_end_ids(net.config, tokenizer)})
         self.banned_ids = _banned_ids(net, tokenizer).to(self.device)
         self.varlen = flash_kernel(self.device) if flash else None
+        if graphs:
+            check_graphs(self.device, self.text_config.rope_parameters["rope_type"])
+        self.graphs = graphs
 
     @property
     def device(self) -> torch.device:

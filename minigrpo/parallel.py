@@ -114,7 +114,7 @@ def load_roles(path: str, model: Model, ranks: Ranks, with_reference: bool) -> t
         kernel = model.attention
         if kernel == "auto":
             kernel = "flash" if half and ranks.device.type == "cuda" else "sdpa"
-        return load_model(path, dtype=dtype, device=ranks.device, attention_kernel=kernel,
+        return load_model(path, dtype=dtype, device=ranks.device, attention_kernel=kernel, graphs=model.graphs,
                           min_pixels=model.min_pixels, max_pixels=model.max_pixels)
 
     policy = Policy(load(torch.float32 if half else compute))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from minigrpo.attention import PackedLayout
 from minigrpo.decode import DecodeLayout, KVCache
+from minigrpo.graphs import Graphs
 from minigrpo.layout import EncodedPrompt, Group, pack
 from minigrpo.models import VLM
 from minigrpo.parallel import Ranks, share, unshare
@@ -118,8 +119,10 @@ class Decoding:
         # asking the device whether something finished stalls it, so a GPU is asked less often
         self.patience = 1 if device.type == "cpu" else 16
         self.begun = max(begins.tolist(), default=0)
-        self.unused = torch.arange(self.begun, device=device) < self.begun - begins[:, None]
-        self.cache = KVCache(total, sampling.max_new_tokens, self.begun)
+        self.first = self.begun - begins
+        self.drawn = torch.zeros(1, dtype=torch.long, device=device)
+        self.graphs = Graphs() if model.graphs else None
+        self.cache = KVCache(total, sampling.max_new_tokens, self.begun, fixed=model.graphs)
         self.seen: Tensor | None = None  # bool [live, V], the tokens of prompt and completion, where they are penalised
         if sampling.repetition_penalty != 1:
             self.seen = torch.zeros(total, model.vocabulary, dtype=torch.bool, device=device)
@@ -137,23 +140,12 @@ class Decoding:
     @torch.inference_mode()  # a little faster than no_grad; what it makes ends with the rollout
     def step(self, token: int) -> bool:
         """Draws token number `token` of every live completion; False when none is left."""
-        hidden = run_decoder(
-            self.model, self.model.net.get_input_embeddings()(self.next_ids[None]), self.positions[:, None], self.layout
-        )
+        if self.graphs is None:
+            self._advance()
+        else:
+            self.graphs.run(self._advance, (len(self.rows), self.cache.reach))
         self.cache.length += 1
         assert self.cache.length == self.begun + token + 1, "the cache must grow by one row a token"
-        temperature = self.sampling.temperature
-        logits = next_logits(self.model, hidden[0], temperature or 1.0)
-        if self.seen is not None:
-            logits = penalise(logits, self.seen, self.sampling.repetition_penalty)
-        if temperature and self.sampling.top_p < 1:
-            logits = nucleus(logits, self.sampling.top_p)
-        ids, logps = greedy(logits) if self.uniforms is None else draw(logits, self.uniforms[:, token])
-        if self.seen is not None:
-            self.seen.scatter_(1, ids[:, None], True)
-        self.tokens[self.rows, token], self.logps[self.rows, token] = ids, logps.to(self.logps.dtype)
-        self.ended |= torch.isin(ids, self.end_ids)
-        self.next_ids, self.positions = ids, self.positions + 1
         if (token + 1) % self.patience == 0:
             live = len(self.ended) - int(self.ended.sum())
             if live == 0:
@@ -163,16 +155,39 @@ class Decoding:
                 self._compact(self.ended.int().argsort(stable=True)[:kept].sort().values)
         return True
 
+    def _advance(self) -> None:
+        """One token more, with no look at a value. With a fixed cache, nothing in it depends on Python's state."""
+        self.layout.begin(self.drawn)
+        embeddings = self.model.net.get_input_embeddings()(self.next_ids[None])
+        hidden = run_decoder(self.model, embeddings, self.positions[:, None], self.layout)
+        temperature = self.sampling.temperature
+        logits = next_logits(self.model, hidden[0], temperature or 1.0)
+        if self.seen is not None:
+            logits = penalise(logits, self.seen, self.sampling.repetition_penalty)
+        if temperature and self.sampling.top_p < 1:
+            logits = nucleus(logits, self.sampling.top_p)
+        if self.uniforms is None:
+            ids, logps = greedy(logits)
+        else:
+            ids, logps = draw(logits, self.uniforms.index_select(1, self.drawn)[:, 0])
+        if self.seen is not None:
+            self.seen.scatter_(1, ids[:, None], True)
+        self.tokens[self.rows, self.drawn], self.logps[self.rows, self.drawn] = ids, logps.to(self.logps.dtype)
+        self.ended |= (ids[:, None] == self.end_ids).any(-1)
+        self.next_ids.copy_(ids)
+        self.positions += 1
+        self.drawn += 1
+
     def _compact(self, live: Tensor) -> None:
         """Keeps only these rows, and the prompts that still have one."""
         self.rows, self.ended, self.next_ids = self.rows[live], self.ended[live], self.next_ids[live]
-        self.positions, self.unused = self.positions[:, live], self.unused[live]
+        self.positions, self.first = self.positions[:, live], self.first[live]
         self.uniforms = None if self.uniforms is None else self.uniforms[live]
         self.seen = None if self.seen is None else self.seen[live]
         prompts, self.prompt_of_row = self.prompt_of_row[live].unique(return_inverse=True)
         self.prompt_lengths = self.prompt_lengths[prompts]
         self.cache.keep(live, prompts)
-        self.layout = DecodeLayout(self.cache, self.prompt_of_row, self.prompt_lengths, self.unused)
+        self.layout = DecodeLayout(self.cache, self.prompt_of_row, self.prompt_lengths, self.first)
 
     def groups(self, prompts: list[EncodedPrompt], sizes: list[int]) -> list[Group]:
         """What was drawn, cut to length, on the CPU."""

@@ -17,6 +17,8 @@ class Model:
     """Computing precision; auto is float32 on a CPU and bfloat16 on a GPU."""
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     """Attention kernel; auto takes flash attention where it is available."""
+    graphs: bool = False
+    """Replay decode steps from CUDA graphs, so that Python does not set their pace; not tried on a GPU yet."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: bool = False

@@ -116,6 +116,12 @@ def samples(images: bool = True) -> list[Sample]:
     ]
 
 
+def questions(pictures=()):
+    """Questions of different lengths about the same images; the second goes on where the first ends."""
+    texts = ("what is here?", "what is here? and why", "is it red, or is it blue, or another colour still?", "name it")
+    return [Sample(f"q{i}", text, tuple(pictures), system="be brief") for i, text in enumerate(texts)]
+
+
 def plain_inputs(vlm: VLM, prompt, completion=None) -> dict:
     """Keyword arguments of the plain HF model for one prompt, a completion appended."""
     ids = prompt.input_ids if completion is None else torch.cat([prompt.input_ids, completion])

@@ -4,7 +4,7 @@
     python -m minigrpo.bench --against trl                     against TRL's GRPOTrainer (pip install trl), in turn
     python -m minigrpo.bench --against plain                   against generate and whole sequences in transformers
     python -m minigrpo.bench --against plain --sweep group_size 2,4,8,16,32
-    python -m minigrpo.bench --workload gpu --against trl      Qwen2.5-VL-3B's shape on a GPU
+    python -m minigrpo.bench --workload gpu --graphs --against trl             Qwen2.5-VL-3B's shape on a GPU
 
 Model and data are random, so nothing is downloaded; every completion has the full length. Tokens per second are
 completion tokens of a step over the seconds of a phase. Shares are of the rate of large matrix products here,
@@ -127,9 +127,12 @@ def _workload(parser: Parser, options: argparse.Namespace) -> Workload:
                      f"--plot: folder {options.plot.parent} does not exist")  # fmt: skip
     if workload.device == "cuda" and not torch.cuda.is_available():
         parser.error(f"--workload {workload.name} needs a GPU, and torch sees none")
+    if options.graphs and workload.device != "cuda":
+        parser.error(f"--graphs are CUDA graphs, and --workload {workload.name} runs on a CPU")
     if options.against == "trl" and (missing := [p for p in ("trl", "datasets", "accelerate") if not find_spec(p)]):
         parser.error(f"--against trl needs {missing[0]}, which is not installed: pip install trl")
-    return replace(workload, beta=options.beta, micro_batch=options.micro_batch, checkpointing=options.checkpointing)
+    return replace(workload, beta=options.beta, micro_batch=options.micro_batch, checkpointing=options.checkpointing,
+                   graphs=options.graphs)  # fmt: skip
 
 
 def _values(parser: Parser, name: str, text: str) -> list[int]:
@@ -161,6 +164,7 @@ def _parser() -> Parser:
     add("--micro-batch", type=int, default=0,
         help="sequences in a forward of the other side's update (default: as many as fit in memory)")  # fmt: skip
     add("--checkpointing", action="store_true", help="recompute activations in the backward pass, on both sides")
+    add("--graphs", action="store_true", help="minigrpo replays its decode steps from CUDA graphs")
     add("--sweep", nargs=2, metavar=("NAME", "VALUES"), help="vary group_size, prompt or completion: group_size 4,8,16")
     add("--plot", type=Path, help="where a sweep's curves go (default bench_NAME.png)")
     add("--json", action="store_true", help="print one JSON object as the last line")

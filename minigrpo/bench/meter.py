@@ -1,4 +1,4 @@
-"""Seconds and peak memory of the phases of a step, in the process that runs it; and the machine's matrix rate."""
+"""Seconds and peak memory of the phases of a step, in the process that runs it; and the machine's rates."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from minigrpo.linear import has_slow_products, product
 
 MATRIX = {"cpu": 1536, "cuda": 8192}
 """Side of the square matrices whose product is timed."""
+COPIED = {"cpu": 2**28, "cuda": 2**31}
+"""Bytes that are copied to time the memory: far more than a cache holds."""
 
 
 class Meter:
@@ -108,6 +110,12 @@ def matrix_rate(device: str, dtype: str, seconds: float = 1.0) -> float:
     a, b = (torch.randn(side, side, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     fast = device == "cpu" and dtype == "float32" and has_slow_products()
     return 2 * side**3 / fastest(lambda: product(a, b) if fast else a @ b, device, seconds)
+
+
+def memory_rate(device: str, seconds: float = 1.0) -> float:
+    """Bytes per second that are read and written when much is copied, the best of many."""
+    source, target = (torch.zeros(COPIED[device], device=device, dtype=torch.uint8) for _ in range(2))
+    return 2 * COPIED[device] / fastest(lambda: target.copy_(source), device, seconds)
 
 
 def fastest(run: Callable[[], object], device: str, seconds: float = 1.0) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from minigrpo import Sampling, generate, group_advantages, parallel, policy_loss
-from minigrpo.bench.meter import Meter
+from minigrpo.bench.meter import Meter, memory_rate
 from minigrpo.bench.workload import Workload
 from minigrpo.config import Model, Optim
 from minigrpo.losses import completion_weights
@@ -28,7 +28,7 @@ class Ours:
     def __init__(self, workload: Workload, folder: Path) -> None:
         self.workload, self.meter = workload, Meter(workload.device)
         self.ranks = parallel.start(workload.device)
-        self.model = Model(dtype=workload.dtype, gradient_checkpointing=workload.checkpointing)
+        self.model = Model(dtype=workload.dtype, gradient_checkpointing=workload.checkpointing, graphs=workload.graphs)
         roles = parallel.load_roles(str(folder), self.model, self.ranks, workload.beta > 0)
         self.policy, self.replica, self.reference = roles
         self.replica.end_ids = []  # every completion has the full length
@@ -72,11 +72,12 @@ class Ours:
 
     @torch.no_grad()
     def decoding(self) -> dict[str, float]:
-        """Median seconds of a decode step, and of its bare matrix products: `seconds_per_token`, `bare_seconds`.
+        """Medians of a decode step: `seconds_per_token`, `bare_seconds` of its bare matrix products, `bytes` it reads.
 
-        They take turns, so that whatever else the machine does meets both alike.
+        Steps and products take turns, so that whatever else the machine does meets both alike. Beside them stands
+        `memory_rate`, bytes per second.
         """
-        workload, steps, bare = self.workload, [], []
+        workload, steps, bare, read = self.workload, [], [], []
         parallel.refresh(self.replica, self.policy)
         self.replica.net.eval()
         for number in range(workload.steps + 1, workload.steps + 4):
@@ -87,12 +88,22 @@ class Ours:
             for token in range(workload.completion):
                 steps.append(self.meter.seconds(lambda token=token, decoding=decoding: decoding.step(token)))
                 bare.append(self.meter.seconds(self._products(decoding)))
-        return {"seconds_per_token": median(steps), "bare_seconds": median(bare)}
+                read.append(self._read(decoding))
+        return {"seconds_per_token": median(steps), "bare_seconds": median(bare), "bytes": median(read),
+                "memory_rate": memory_rate(workload.device)}  # fmt: skip
 
     def _rollout(self, samples, number: int, tokens: int):
         parallel.refresh(self.replica, self.policy)
         prompts = [self.replica.encode(sample) for sample in samples]
         return generate(self.replica, prompts, self.workload.group_size, Sampling(tokens), step=number)
+
+    def _read(self, decoding: Decoding) -> int:
+        """Bytes of the weights, keys and values that the step that was just made had to read."""
+        cache, net = decoding.cache, self.replica
+        tensors = [*net.decoder.layers.parameters(), net.net.lm_head.weight]
+        tensors += [x for pair in cache.prompts.values() for x in pair]
+        tensors += [x[:, :, : cache.length] for pair in cache.own.values() for x in pair]
+        return sum(x.numel() * x.element_size() for x in tensors)
 
     def _products(self, decoding: Decoding) -> Callable[[], None]:
         """Makes the matrix products of the step that was just made, in their order, and nothing else.

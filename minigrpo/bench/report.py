@@ -60,7 +60,9 @@ def _side(workload: Workload, side: Measured, counted: Mapping[str, int], rate: 
             "share": counted[phase] / seconds / rate,
         }  # fmt: skip
     if side.decoding:
-        found["decode"] = side.decoding | {"ratio": side.decoding["seconds_per_token"] / side.decoding["bare_seconds"]}
+        d = side.decoding
+        found["decode"] = d | {"ratio": d["seconds_per_token"] / d["bare_seconds"],
+                               "memory_share": d["bytes"] / d["seconds_per_token"] / d["memory_rate"]}  # fmt: skip
     return found
 
 
@@ -120,7 +122,8 @@ def table(found: Mapping[str, Any]) -> str:
                              f"{f['peak_memory'] / GB:10.2f}{f['flops'] / 1e9:10.4g}{f['share']:10.1%}")  # fmt: skip
     if decode := found["ours"].get("decode"):
         lines.append(f"ours, a decode step: {decode['seconds_per_token'] * 1e3:.2f} ms, {decode['ratio']:.2f} times "
-                     f"its bare matrix products ({decode['bare_seconds'] * 1e3:.2f} ms)")  # fmt: skip
+                     f"its bare matrix products ({decode['bare_seconds'] * 1e3:.2f} ms); it reads "
+                     f"{decode['bytes'] / 1e6:,.0f} MB, {decode['memory_share']:.0%} of what memory gives")  # fmt: skip
     if ratio := found.get("ratio"):
         other = next(name for name in ("trl", "plain") if name in found)
         parts = ", ".join(f"{phase} {ratio[phase]:.2f}" for phase in PHASES if phase in ratio)

@@ -72,6 +72,7 @@ class Workload:
         steps: Measured steps, after one that is not.
         micro_batch: Whole sequences in one forward of the update in plain and TRL; 0: as many as fit in memory.
         checkpointing: Whether activations are recomputed in the backward pass, on every side.
+        graphs: Whether minigrpo replays its decode steps from CUDA graphs.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Workload:
     steps: int = 3
     micro_batch: int = 0
     checkpointing: bool = False
+    graphs: bool = False
 
     @property
     def sequences(self) -> int:

@@ -102,8 +102,8 @@ def test_what_stays_and_the_cache_are_counted_to_the_byte(folder):
     kept, prompts = [], [replica.encode(sample) for sample in WORKLOADS["toy"].samples(0)]
 
     class Seen(rollout.KVCache):
-        def __init__(self, *args):
-            super().__init__(*args)
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
             kept.append(self)
 
     replica.end_ids = []

@@ -7,16 +7,10 @@ import torch
 from minigrpo import Sample, Sampling, generate
 
 
-def questions(pictures=()):
-    """Questions of different lengths about the same images; the second goes on where the first ends."""
-    texts = ("what is here?", "what is here? and why", "is it red, or is it blue, or another colour still?", "name it")
-    return [Sample(f"q{i}", text, tuple(pictures), system="be brief") for i, text in enumerate(texts)]
-
-
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_questions_encoded_together_are_those_encoded_apart_and_get_the_same_answers(family):
     vlm = tiny.rolling(family)
-    asked = questions([tiny.image(84, 56, 1), tiny.image(56, 84, 2)] if vlm.has_vision else [])
+    asked = tiny.questions([tiny.image(84, 56, 1), tiny.image(56, 84, 2)] if vlm.has_vision else [])
     apart = [vlm.encode(sample) for sample in asked]
     shared, rests = vlm.encode_together(asked)
     lone, lone_rest = vlm.encode_together(asked[2:3])
@@ -37,7 +31,7 @@ def test_questions_encoded_together_are_those_encoded_apart_and_get_the_same_ans
 def test_the_vision_tower_sees_an_image_once_for_all_questions_about_it():
     vlm, patches = tiny.rolling(), []
     vlm.net.model.visual.register_forward_pre_hook(lambda module, args: patches.append(len(args[0])))
-    shared, rests = vlm.encode_together(questions([tiny.image(84, 56, 1)]))
+    shared, rests = vlm.encode_together(tiny.questions([tiny.image(84, 56, 1)]))
     generate(vlm, [shared], 4, Sampling(3, 0.0), begun=[rests])
     assert patches == [len(shared.pixel_values)]
 

@@ -1,0 +1,59 @@
+"""CUDA graphs of the decode step: its kernels are launched as one, and Python no longer sets the pace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+
+class Graphs:
+    """Runs a step whose shapes stay for a while: once as it is, which sets up what it needs, then out of a graph.
+
+    Args:
+        capture: Records a step without running it, given the former graph, whose memory it may use.
+    """
+
+    def __init__(self, capture: Callable[..., torch.cuda.CUDAGraph] | None = None) -> None:
+        self.capture = capture or cuda_graph
+        self.shapes: tuple[int, ...] | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.ready = False
+
+    def run(self, step: Callable[[], None], shapes: tuple[int, ...]) -> None:
+        """Makes the step, or replays it where the last one had the same shapes.
+
+        Args:
+            step: The same operations on the same memory each time, as long as `shapes` are the same.
+            shapes: Whatever decides about the shapes of its tensors.
+        """
+        if shapes != self.shapes:
+            self.shapes, self.ready = shapes, False
+            step()
+            return
+        if not self.ready:
+            self.graph, self.ready = self.capture(step, self.graph), True
+        self.graph.replay()
+
+
+def cuda_graph(step: Callable[[], None], former: torch.cuda.CUDAGraph | None) -> torch.cuda.CUDAGraph:
+    """Captures a step in a CUDA graph; `former` must not be replayed any more."""
+    graph = torch.cuda.CUDAGraph()
+    # other threads prepare images meanwhile, and are none of the capture's business
+    with torch.cuda.graph(graph, pool=former and former.pool(), capture_error_mode="thread_local"):
+        step()
+    return graph
+
+
+def check_graphs(device: torch.device, rope: str) -> None:
+    """Raises ValueError where the decode step cannot be captured.
+
+    Args:
+        device: Where the model is.
+        rope: Type of its rotary embeddings.
+    """
+    if device.type != "cuda":
+        raise ValueError(f"graphs run on CUDA only, not on {device.type}: leave out model.graphs")
+    if "dynamic" in rope or rope == "longrope":
+        raise ValueError(f"rotary embeddings of type {rope} look at the positions, which no graph can: "
+                         "leave out model.graphs")
