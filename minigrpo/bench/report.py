@@ -123,7 +123,7 @@ def table(found: Mapping[str, Any]) -> str:
     if decode := found["ours"].get("decode"):
         lines.append(f"ours, a decode step: {decode['seconds_per_token'] * 1e3:.2f} ms, {decode['ratio']:.2f} times "
                      f"its bare matrix products ({decode['bare_seconds'] * 1e3:.2f} ms); it reads "
-                     f"{decode['bytes'] / 1e6:,.0f} MB, {decode['memory_share']:.0%} of what memory gives")  # fmt: skip
+                     f"{decode['bytes'] / 1e6:,.1f} MB, at {decode['memory_share']:.0%} of memory's rate")  # fmt: skip
     if ratio := found.get("ratio"):
         other = next(name for name in ("trl", "plain") if name in found)
         parts = ", ".join(f"{phase} {ratio[phase]:.2f}" for phase in PHASES if phase in ratio)
