@@ -11,7 +11,7 @@ class Graphs:
     """Runs a step whose shapes stay for a while: once as it is, which sets up what it needs, then out of a graph.
 
     Args:
-        capture: Records a step without running it, given the former graph, whose memory it may use.
+        capture: Records a step without running it, given the former graph, which is replayed no more.
     """
 
     def __init__(self, capture: Callable[..., torch.cuda.CUDAGraph] | None = None) -> None:
@@ -37,10 +37,12 @@ class Graphs:
 
 
 def cuda_graph(step: Callable[[], None], former: torch.cuda.CUDAGraph | None) -> torch.cuda.CUDAGraph:
-    """Captures a step in a CUDA graph; `former` must not be replayed any more."""
+    """Captures a step in a CUDA graph, after the end of the former one."""
+    if former is not None:
+        torch.cuda.synchronize()  # it may still be running
+        former.reset()  # first: it takes along the stream's cuBLAS workspace (pytorch issue 193402)
     graph = torch.cuda.CUDAGraph()
-    # other threads prepare images meanwhile, and are none of the capture's business
-    with torch.cuda.graph(graph, pool=former and former.pool(), capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # NCCL's own threads ask the device meanwhile
         step()
     return graph
 

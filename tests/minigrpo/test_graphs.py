@@ -4,6 +4,8 @@ Where there is no GPU, a stand-in records a step's operations and makes them aga
 does: whatever Python would have done differently in a later step, a replay does not do.
 """
 
+import contextlib
+
 import pytest
 import tiny
 import torch
@@ -11,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minigrpo import Sampling, decode, generate, rollout
-from minigrpo.graphs import Graphs, check_graphs
+from minigrpo.graphs import Graphs, check_graphs, cuda_graph
 from minigrpo.rollout import Decoding
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -122,9 +124,34 @@ def test_a_step_is_captured_once_it_has_been_made_in_its_shapes():
     first = made[1][1]
     assert first is None and made[5:7] == [(4, 12), made[6]], "a step that comes once is not captured"
     former = made[6][1]
-    assert isinstance(former, Noted), "the former graph's memory is there as long as it is"
+    assert isinstance(former, Noted), "who captures must know the former graph, to end it"
     assert made == [(8, 6), ("captured", None), ("replayed", 2), ("replayed", 2), (8, 12), (4, 12),
                     ("captured", former), ("replayed", 7)]  # fmt: skip
+
+
+def test_a_former_graph_ends_before_the_next_capture_and_not_while_it_runs(monkeypatch):
+    done = []
+
+    class Graph:
+        def reset(self):
+            done.append("reset")
+
+    @contextlib.contextmanager
+    def capturing(graph, **options):
+        done.append(("begin", graph, options))
+        yield
+        done.append("end")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("synchronize"))
+    first = cuda_graph(lambda: done.append("step"), None)
+    begin = ("begin", first, {"capture_error_mode": "thread_local"})
+    assert done == [begin, "step", "end"]
+    done.clear()
+    second = cuda_graph(lambda: done.append("step"), first)
+    assert second is not first
+    assert done == ["synchronize", "reset", ("begin", second, begin[2]), "step", "end"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
