@@ -7,6 +7,17 @@ from collections.abc import Callable
 import torch
 
 
+def cuda_graph(step: Callable[[], None], former: torch.cuda.CUDAGraph | None) -> torch.cuda.CUDAGraph:
+    """Captures a step in a CUDA graph, after the end of the former one."""
+    if former is not None:
+        torch.cuda.synchronize()  # it may still be running
+        former.reset()  # first: it takes along the stream's cuBLAS workspace (pytorch issue 193402)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # NCCL's own threads ask the device meanwhile
+        step()
+    return graph
+
+
 class Graphs:
     """Runs a step whose shapes stay for a while: once as it is, which sets up what it needs, then out of a graph.
 
@@ -14,8 +25,8 @@ class Graphs:
         capture: Records a step without running it, given the former graph, which is replayed no more.
     """
 
-    def __init__(self, capture: Callable[..., torch.cuda.CUDAGraph] | None = None) -> None:
-        self.capture = capture or cuda_graph
+    def __init__(self, capture: Callable[..., torch.cuda.CUDAGraph] = cuda_graph) -> None:
+        self.capture = capture
         self.shapes: tuple[int, ...] | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
         self.ready = False
@@ -34,17 +45,6 @@ class Graphs:
         if not self.ready:
             self.graph, self.ready = self.capture(step, self.graph), True
         self.graph.replay()
-
-
-def cuda_graph(step: Callable[[], None], former: torch.cuda.CUDAGraph | None) -> torch.cuda.CUDAGraph:
-    """Captures a step in a CUDA graph, after the end of the former one."""
-    if former is not None:
-        torch.cuda.synchronize()  # it may still be running
-        former.reset()  # first: it takes along the stream's cuBLAS workspace (pytorch issue 193402)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # NCCL's own threads ask the device meanwhile
-        step()
-    return graph
 
 
 def check_graphs(device: torch.device, rope: str) -> None:
