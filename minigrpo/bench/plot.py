@@ -42,7 +42,7 @@ def draw_sweep(path: Path, name: str, points: Sequence[Mapping[str, Any]]) -> No
                                   textcoords="offset points", ha="right", color=COLOURS[side])  # fmt: skip
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set_xlabel(AXES[name], fontsize=9)
-        axes.margins(x=0.1)  # room for the first point's label
+        axes.margins(x=0.14)  # room for the first point's label
         axes.set_xticks(values, [str(value) for value in values])
         axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
