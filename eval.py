@@ -26,8 +26,11 @@ import transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from minigrpo import VLM, Sampling, load_model, parallel
+from minigrpo import VLM, Sampling, load_model
 from minigrpo.config import Config, load_config
+from minigrpo.cpu import keep_freed_memory
+from minigrpo.ranks import Ranks, join, leave, lost_peer
+from minigrpo.replica import compute_dtype
 from minigrpo.rollout import answer
 from mpcc import blink, blink_table, evaluation, report, signatures, words
 from mpcc.benchmark import Benchmark, category_names, read_benchmark
@@ -87,8 +90,9 @@ def main() -> None:
     options, words_left = arguments(sys.argv[1:])
     config, task_class = load_config(words_left, DEFAULT_TASK)
     transformers.logging.disable_progress_bar()
+    keep_freed_memory()
     try:
-        ranks = parallel.start(config.run.device)
+        ranks = join(config.run.device)
         path = config.model.path or task_class.default_model
         if not path:
             raise ValueError(f"{task_class.__name__} has no default model: name one with --model")
@@ -105,23 +109,23 @@ def main() -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(f"eval.py: error: {' '.join(str(error).split())}") from error
     except RuntimeError as error:
-        if not parallel.lost_peer(error):
+        if not lost_peer(error):
             raise
         raise SystemExit(1) from error  # the rank that stopped has said why
     finally:
-        parallel.stop()
+        leave()
 
 
-def load(config: Config, path: str, ranks: parallel.Ranks) -> VLM:
+def load(config: Config, path: str, ranks: Ranks) -> VLM:
     """The model on this rank, as the options want it."""
     return load_model(
-        path, dtype=parallel.compute_dtype(config.model.dtype, ranks.device), device=ranks.device,
+        path, dtype=compute_dtype(config.model.dtype, ranks.device), device=ranks.device,
         attention_kernel=config.model.attention, graphs=config.model.graphs, min_pixels=config.model.min_pixels,
         max_pixels=config.model.max_pixels,
-    )  # fmt: skip
+    )
 
 
-def held_out(config: Config, task: Any, model: VLM, ranks: parallel.Ranks) -> dict[str, float]:
+def held_out(config: Config, task: Any, model: VLM, ranks: Ranks) -> dict[str, float]:
     """The figures of the task's own evaluation, as train.py takes them."""
     greedy = Sampling(config.rollout.max_new_tokens, temperature=0.0)
     found = task.evaluate(lambda asked: answer(model, asked, greedy, ranks, config.rollout.max_prompt_tokens))
@@ -129,7 +133,7 @@ def held_out(config: Config, task: Any, model: VLM, ranks: parallel.Ranks) -> di
     return found
 
 
-def score_benchmark(options: argparse.Namespace, config: Config, path: str, ranks: parallel.Ranks) -> dict[str, Any]:
+def score_benchmark(options: argparse.Namespace, config: Config, path: str, ranks: Ranks) -> dict[str, Any]:
     """Every table of MPCC-Eval in each mode; leaves behind what the module's text names."""
     began, scenes = time.monotonic(), None if options.benchmark else ensure_scenes()
     benchmark, images = read_items(options, scenes)
@@ -206,7 +210,7 @@ def read_answers(folder: Path) -> list[dict[str, Any]]:
     return read_journal(folder / "answers.jsonl")
 
 
-def compare(records: list[dict[str, Any]], theirs: list[dict[str, Any]], name: str, ranks: parallel.Ranks
+def compare(records: list[dict[str, Any]], theirs: list[dict[str, Any]], name: str, ranks: Ranks
             ) -> dict[str, Any]:
     """Differences from the records of another evaluation, mode by mode, by paired bootstrap.
 
@@ -221,7 +225,7 @@ def compare(records: list[dict[str, Any]], theirs: list[dict[str, Any]], name: s
     return found
 
 
-def race(options: argparse.Namespace, exam: evaluation.Exam, model: VLM, path: str, ranks: parallel.Ranks
+def race(options: argparse.Namespace, exam: evaluation.Exam, model: VLM, path: str, ranks: Ranks
          ) -> dict[str, Any]:
     """How long some pairs take our way, and one question at a time with `generate`."""
     plain = AutoModelForImageTextToText.from_pretrained(path, dtype=model.net.dtype).to(ranks.device).eval()
@@ -231,7 +235,7 @@ def race(options: argparse.Namespace, exam: evaluation.Exam, model: VLM, path: s
     return found
 
 
-def score_blink(options: argparse.Namespace, config: Config, path: str, ranks: parallel.Ranks) -> dict[str, Any]:
+def score_blink(options: argparse.Namespace, config: Config, path: str, ranks: Ranks) -> dict[str, Any]:
     """BLINK in each mode, beside the paper's Table 5; the page to leaf through goes into `--out`."""
     model, runs, records = load(config, path, ranks), {}, []
     out = options.out or Path("runs/eval") / f"{label(path)}-blink"
@@ -271,13 +275,13 @@ def draw_reasoning(path: Path, runs: dict[str, list[dict[str, Any]]]) -> None:
     for name, records in runs.items():
         for system in sorted({r["system"] for r in records}):
             thoughts = [words.reasoning(r["completion"]) for r in records
-                        if r["system"] is system and "<think>" in r["completion"]]  # fmt: skip
+                        if r["system"] is system and "<think>" in r["completion"]]
             counted[f"{name}, {'reasoning' if system else 'base'}"] = words.top_words(thoughts)
     if counted := {name: found for name, found in counted.items() if found}:
         words.draw_words(path, counted)
 
 
-def progress(ranks: parallel.Ranks, name: str, what: str = "pairs") -> Callable[[int, int], None]:
+def progress(ranks: Ranks, name: str, what: str = "pairs") -> Callable[[int, int], None]:
     """Tells on the first rank how far it is."""
     began = time.monotonic()
 
@@ -290,7 +294,7 @@ def progress(ranks: parallel.Ranks, name: str, what: str = "pairs") -> Callable[
     return show
 
 
-def say(ranks: parallel.Ranks, text: str) -> None:
+def say(ranks: Ranks, text: str) -> None:
     """Prints on the first rank."""
     if ranks.first:
         print(text, flush=True)

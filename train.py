@@ -28,25 +28,28 @@ from minigrpo import (
     generate,
     group_advantages,
     insert_prior,
-    parallel,
     policy_loss,
 )
-from minigrpo.checkpoint import export
 from minigrpo.config import Config, load_config
+from minigrpo.cpu import keep_freed_memory
+from minigrpo.export import export
 from minigrpo.layout import Packed
 from minigrpo.losses import PolicyLoss, completion_weights
 from minigrpo.metrics import Completion, RunLog, Sums
 from minigrpo.models import VLM
 from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
 from minigrpo.policy import Policy, PolicyOutput
+from minigrpo.ranks import Ranks, join, leave, lost_peer
+from minigrpo.replica import load_roles, precision, refresh
 from minigrpo.rollout import answer
 from minigrpo.sft import imitate
+from minigrpo.step import even_batches
 from minigrpo.task import Sample, Task, score, step_indices
 
 DEFAULT_TASK = "mpcc.task:MaskedPrediction"
 
 
-def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
+def train(config: Config, task: Task, ranks: Ranks) -> None:
     """Evaluates, runs the stages of `config.run.stages`, evaluates after each, and exports the model."""
     stages = config.run.stages.split("+")
     for section in ("sft" if stage == "sft" else "rollout" for stage in stages):
@@ -64,9 +67,9 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
 
     for place, stage in enumerate(stages):
         with_reference = stage == "rft" and (config.grpo.beta > 0 or config.grpo.objective == "paper")
-        policy, replica, reference = parallel.load_roles(path, config.model, ranks, with_reference)
+        policy, replica, reference = load_roles(path, config.model, ranks, with_reference)
         if place == 0:
-            log, size = RunLog(config), sum(p.numel() for p in replica.net.parameters()) / 1e6
+            log, size = RunLog(config, ranks), sum(p.numel() for p in replica.net.parameters()) / 1e6
             log.say(f"{path}: {size:.1f}M parameters, {len(task.samples())} samples, {ranks.size} rank(s) on "
                     f"{ranks.device.type}")
             log.say(f"writing to {log.dir}")
@@ -76,21 +79,21 @@ def train(config: Config, task: Task, ranks: parallel.Ranks) -> None:
             imitate(config, task, policy, ranks, log)
         else:
             reinforce(config, task, policy, replica, reference, ranks, log, evaluate)
-        parallel.refresh(replica, policy)
+        refresh(replica, policy)
         scores.append(evaluate(replica))
         log.say(f"held-out after{' ' + stage if len(stages) > 1 else ''}:  {figures(scores[-1])}")
         path = str(log.dir / ("model" if stage == stages[-1] else f"model-{stage}"))
         if ranks.first:
             log.say(f"model: {export(replica, path)}")
         del policy, replica, reference  # the next stage loads its own, from that folder
-        parallel.unshare([], ranks)
+        ranks.barrier()
     between = {f"after_{stage}": score for stage, score in zip(stages[:-1], scores[1:-1], strict=True)}
     log.finish({"before": scores[0], **between, "after": scores[-1], "steps": config.steps,
                 "seconds": time.monotonic() - began})
 
 
 def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, reference: Policy | None,
-              ranks: parallel.Ranks, log: RunLog, evaluate: Callable[[VLM], dict[str, float]]) -> None:
+              ranks: Ranks, log: RunLog, evaluate: Callable[[VLM], dict[str, float]]) -> None:
     """GRPO: trains `policy` in place for `config.run.steps` steps."""
     rollout, grpo, seed = config.rollout, config.grpo, config.run.seed
     samples, optimizer = task.samples(), make_optimizer(policy, config.optim)
@@ -99,10 +102,10 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
     for step in range(config.run.steps):
         began, sums = time.monotonic(), Sums()
         chosen = step_indices(len(samples), rollout.prompts_per_step, seed, step)
-        mine = [samples[i] for i in parallel.share(chosen, ranks)]
+        mine = [samples[i] for i in ranks.share(chosen)]
 
         # Rollout: G completions of every prompt, from a replica that holds the policy's current weights.
-        parallel.refresh(replica, policy)
+        refresh(replica, policy)
         with_prior = grpo.prior and (grpo.prior_until == 0 or step < grpo.prior_until)
         priors = [replica.encode_completion(s.prior, f"prior of sample {s.id}") if with_prior and s.prior else None
                   for s in mine]
@@ -124,17 +127,17 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
             if i * ranks.size + ranks.rank < config.run.log_completions:
                 shown.append(examples(first_step + step, sample, groups[i], texts, rewards, terms))
 
-        for logged in parallel.unshare(shown, ranks):
+        for logged in ranks.gather(shown):
             log.completions(logged)
 
         # Micro-batches. A group without variance has no gradient unless a KL pulls on it, so it costs no update.
         live = [g for g in groups if grpo.beta > 0 or g.advantages.any()]
-        batches, real, vision = parallel.even_batches(live, groups, config.optim.tokens_per_micro_batch, ranks)
+        batches, real, vision = even_batches(live, groups, config.optim.tokens_per_micro_batch, ranks)
 
         # Log-probabilities that the loss compares with: the reference's, and, with several updates, the old policy's.
         # With one update the old ones are the new ones, detached: the same numbers, without a second pass.
         policy.train()
-        context = parallel.precision(config.model.dtype, ranks)
+        context = precision(config.model.dtype, ranks)
         with torch.no_grad(), context:
             asked = {"temperature": rollout.temperature, "vision": vision, "with_entropy": False}
             refs = [reference(b, **asked).logps if reference else None for b in batches]
@@ -144,7 +147,7 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
         # Update: the loss is one sum over all tokens of the step, whatever the micro-batches and ranks.
         lengths = [len(c) for g in groups for c in g.completions]
         counts = [sum(lengths), len(lengths), len(groups)]
-        totals = [int(n) for n in parallel.sum_over_ranks(counts, ranks)]
+        totals = [int(n) for n in ranks.sum(counts)]
         rate = learning_rate(step, config.run.steps, config.optim)
         sums.peak("skipped", 0.0)
         for _ in range(grpo.updates_per_rollout if batches else 0):
@@ -177,9 +180,9 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
         sums.peak("seconds", seconds)
         sums.peak("seconds/rollout", rollout_seconds)
         sums.total("tokens_per_second", counts[0] / seconds)
-        metrics, done = sums.reduce(ranks.device), step + 1
+        metrics, done = sums.reduce(ranks), step + 1
         if config.run.evaluate_every and done % config.run.evaluate_every == 0 and done < config.run.steps:
-            parallel.refresh(replica, policy)
+            refresh(replica, policy)
             metrics |= {f"held_out/{name}": value for name, value in evaluate(replica).items()}
         log.step(first_step + step + 1, metrics)
         if bad_steps >= config.run.max_bad_steps:
@@ -223,7 +226,7 @@ def examples(step: int, sample: Sample, group: Group, texts: list[str], rewards:
             rewards[i], float(group.advantages[i]), i == group.prior_slot, sample.data.get("answer"),
         )
         for i in chosen
-    ]  # fmt: skip
+    ]
 
 
 def figures(metrics: dict[str, float]) -> str:
@@ -235,16 +238,17 @@ def main() -> None:
     """Reads the options, joins the ranks, trains. Bad input is one line and exit code 1."""
     config, task_class = load_config(sys.argv[1:], DEFAULT_TASK)
     transformers.logging.disable_progress_bar()  # the run has a progress line of its own
+    keep_freed_memory()
     try:
-        train(config, task_class(config.task), parallel.start(config.run.device))
+        train(config, task_class(config.task), join(config.run.device))
     except (ValueError, OSError) as error:
         raise SystemExit(f"train.py: error: {' '.join(str(error).split())}") from error
     except RuntimeError as error:
-        if not parallel.lost_peer(error):
+        if not lost_peer(error):
             raise
         raise SystemExit(1) from error  # the rank that stopped has said why
     finally:
-        parallel.stop()
+        leave()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,17 @@ from minigrpo.options import (
     toml_value,
     typed,
 )
-from minigrpo.sections import STRATEGIES, Config, Grpo, Model, Optim, Rollout, Run, Sft, check
+from minigrpo.sections import (
+    STRATEGIES,
+    Config,
+    GrpoConfig,
+    ModelConfig,
+    OptimConfig,
+    RolloutConfig,
+    RunConfig,
+    SftConfig,
+    check,
+)
 from minigrpo.task import Task
 
 
@@ -130,8 +140,8 @@ def to_toml(config: Config) -> str:
 
 
 def _sections(task_config: type) -> dict[str, type]:
-    own = {"rollout": Rollout, "grpo": Grpo, "sft": Sft, "optim": Optim, "run": Run}
-    return {"model": Model, "task": task_config, **own}
+    own = {"rollout": RolloutConfig, "grpo": GrpoConfig, "sft": SftConfig, "optim": OptimConfig, "run": RunConfig}
+    return {"model": ModelConfig, "task": task_config, **own}
 
 
 def _sources(argv: Sequence[str], default_task: str) -> tuple[dict[str, str], dict[str, dict[str, Any]], str]:

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from minigrpo.linear import has_slow_products, use_fast_products
+from minigrpo.cpu import has_slow_products, use_fast_products
 from minigrpo.models import VISION_FAMILIES, VLM
 
 
@@ -79,7 +79,7 @@ def _net(auto: type, path: str, config: PreTrainedConfig, dtype: torch.dtype) ->
         net, report = auto.from_pretrained(
             path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
             ignore_mismatched_sizes=True, output_loading_info=True,  # both are refused here, in one line
-        )  # fmt: skip
+        )
     except SafetensorError as error:
         raise ValueError(f"{path}: cannot read its weights: {error}") from error
     wrong = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]

@@ -21,16 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from minigrpo.config import Config, to_toml
 from minigrpo.curves import draw_curves
 from minigrpo.progress import Completion, fit, progress_parts, show_completions
-
-
-def is_first_rank() -> bool:
-    """True on rank 0, and where there is one rank only."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+from minigrpo.ranks import Ranks
 
 
 class Sums:
@@ -58,48 +53,29 @@ class Sums:
         """Keep the largest value under `name`."""
         self._peaks[name] = max(self._peaks.get(name, -math.inf), value)
 
-    def reduce(self, device: torch.device | str = "cpu") -> dict[str, float]:
+    def reduce(self, ranks: Ranks) -> dict[str, float]:
         """Means, totals and peaks over all ranks, the same on each; a mean of nothing is NaN.
-
-        Args:
-            device: Where the process group can add: "cuda" for nccl.
 
         Raises:
             ValueError: A name is used for two kinds of figure.
         """
-        sums, counts, peaks = _union([sorted(self._sums), sorted(self._counts), sorted(self._peaks)])
+        # all must send the same figures in the same order, and a rank may lack a name that another has
+        lacking = ranks.gather([[list(self._sums), list(self._counts), list(self._peaks)]])
+        sums, counts, peaks = (sorted(set().union(*names)) for names in zip(*lacking, strict=True))
         if clash := set(sums) & set(peaks):
             raise ValueError(f"metric {min(clash)!r} is both a peak and a sum; give one of them another name")
         added = [self._sums.get(name, 0.0) for name in sums] + [self._counts.get(name, 0.0) for name in counts]
-        added = _all_reduced(added, "SUM", device)
+        added = ranks.sum(added)
         figures = dict(zip(sums, added[: len(sums)], strict=True))
         for name, count in zip(counts, added[len(sums) :], strict=True):
             figures[name] = figures[name] / count if count else math.nan
-        largest = _all_reduced([self._peaks.get(name, -math.inf) for name in peaks], "MAX", device)
+        largest = ranks.max([self._peaks.get(name, -math.inf) for name in peaks])
         return figures | dict(zip(peaks, largest, strict=True))
 
 
 def _detached(value: float | torch.Tensor) -> Any:
     """A number as it is; a tensor in float64 without its graph, left on its device so that nothing waits for it."""
     return value.detach().double() if isinstance(value, torch.Tensor) else float(value)
-
-
-def _union(names: list[list[str]]) -> list[list[str]]:
-    """Each list of names, joined over the ranks in one sorted order: all must send the same figures alike."""
-    if not dist.is_initialized():
-        return names
-    gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, names)
-    return [sorted(set().union(*lists)) for lists in zip(*gathered, strict=True)]
-
-
-def _all_reduced(values: list[Any], how: str, device: torch.device | str) -> list[float]:
-    if not values:
-        return []
-    packed = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in values])
-    if dist.is_initialized():
-        dist.all_reduce(packed, getattr(dist.ReduceOp, how))
-    return packed.tolist()
 
 
 DRAWING = 50
@@ -114,15 +90,15 @@ class RunLog:
     Figures that are not finite are written as null.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, ranks: Ranks) -> None:
         """Make the folder `config.run.dir`, or the next free one of runs/001, runs/002, … where that is empty.
 
         Raises:
             ValueError: The folder holds a run already, or cannot be made; raised on every rank.
         """
         self.steps = config.steps
-        self.dir = _run_folder(config.run.dir)
-        self._first = is_first_rank()
+        self.dir = _run_folder(config.run.dir, ranks)
+        self._first = ranks.first
         self._history: list[dict[str, Any]] = []
         self._open_line = False
         self._start = self._draw_from = time.monotonic()
@@ -200,19 +176,18 @@ class RunLog:
         self._open_line = False
 
 
-def _run_folder(name: str) -> Path:
+def _run_folder(name: str, ranks: Ranks) -> Path:
     """The run's folder, chosen and made by rank 0 and told to all."""
-    told: list[str | None] = [None, None]
-    if is_first_rank():
+    folder = error = None
+    if ranks.first:
         try:
-            told[0] = str(_named_folder(Path(name)) if name else _numbered_folder(Path("runs")))
-        except (ValueError, OSError) as error:
-            told[1] = str(error)
-    if dist.is_initialized():
-        dist.broadcast_object_list(told)
-    if told[1] is not None:
-        raise ValueError(f"run.dir: {told[1]}")
-    return Path(told[0])
+            folder = _named_folder(Path(name)) if name else _numbered_folder(Path("runs"))
+        except (ValueError, OSError) as caught:
+            error = str(caught)
+    folder, error = ranks.gather([(folder, error)])[0]
+    if error is not None:
+        raise ValueError(f"run.dir: {error}")
+    return folder
 
 
 def _named_folder(folder: Path) -> Path:

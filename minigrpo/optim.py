@@ -7,10 +7,10 @@ import math
 import torch
 from torch import nn
 
-from minigrpo.config import Optim
+from minigrpo.config import OptimConfig
 
 
-def make_optimizer(model: nn.Module, config: Optim) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW; matrices decay, norms and biases don't."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -20,7 +20,7 @@ def make_optimizer(model: nn.Module, config: Optim) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
 
 
-def learning_rate(step: int, steps: int, config: Optim) -> float:
+def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     """Rate of step 0 … steps − 1: linear warm-up, then the schedule down to (almost) zero at the last step."""
     warm = math.ceil(config.warmup * steps)
     if step < warm:

@@ -184,7 +184,7 @@ def help_lines(group: Iterable[Option], width: int) -> list[str]:
         lines += textwrap.wrap(
             head + described(row[3]), max(width, len(indent) + 24), subsequent_indent=indent,
             break_on_hyphens=False,
-        )  # fmt: skip
+        )
     return lines
 
 

@@ -13,8 +13,8 @@ from minigrpo.decode import DecodeLayout, KVCache
 from minigrpo.graphs import Graphs
 from minigrpo.layout import EncodedPrompt, Group, pack
 from minigrpo.models import VLM
-from minigrpo.parallel import Ranks, share, unshare
 from minigrpo.policy import decode_states, next_logits, run_decoder
+from minigrpo.ranks import Ranks
 from minigrpo.sampling import Sampling, counter_key, draw, greedy, nucleus, penalise, uniform
 from minigrpo.task import Sample
 
@@ -215,12 +215,12 @@ class Decoding:
 def answer(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ranks, max_prompt_tokens: int, *,
            seed: int = 0) -> list[str]:
     """One completion per sample as text, the work shared by all ranks, the same list on each."""
-    own = share(samples, ranks)
+    own = ranks.share(samples)
     texts = []
     for start in range(0, len(own), ENCODED):  # so that not all images are in memory at once
         prompts = [model.encode(sample, max_prompt_tokens) for sample in own[start : start + ENCODED]]
         texts += [model.decode(g.completions[0]) for g in generate(model, prompts, 1, sampling, seed=seed)]
-    return unshare(texts, ranks)
+    return ranks.gather(texts)
 
 
 def answer_together(model: VLM, asked: Sequence[Sequence[Sample]], sampling: Sampling, max_prompt_tokens: int, *,

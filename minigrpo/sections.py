@@ -10,7 +10,7 @@ from minigrpo.options import ConfigError
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelConfig:
     path: str = ""
     """Hugging Face id or model folder; empty takes the task's own default model."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
@@ -30,7 +30,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Rollout:
+class RolloutConfig:
     group_size: int = 8
     """Completions per prompt, G; an annotated trajectory takes one of these slots."""
     prompts_per_step: int = 16
@@ -44,7 +44,7 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Grpo:
+class GrpoConfig:
     objective: Literal["grpo", "paper"] = "grpo"
     """grpo: clipped importance ratio, and KL times beta. paper: advantage times log ratio to the reference, no beta."""
     scale: Literal["std", "none", "loo"] = "std"
@@ -70,7 +70,7 @@ class Grpo:
 
 
 @dataclass(frozen=True)
-class Sft:
+class SftConfig:
     steps: int = 60
     """Steps of the supervised stage."""
     prompts_per_step: int = 32
@@ -80,7 +80,7 @@ class Sft:
 
 
 @dataclass(frozen=True)
-class Optim:
+class OptimConfig:
     lr: float = 2e-4
     """Peak learning rate; this default suits the tiny embedded model, a model of billions wants about 1e-6."""
     beta1: float = 0.9
@@ -100,7 +100,7 @@ class Optim:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunConfig:
     stages: Literal["rft", "sft", "sft+rft"] = "rft"
     """rft: reinforcement (GRPO). sft: annotated trajectories are imitated. sft+rft: one after the other."""
     steps: int = 120
@@ -125,12 +125,12 @@ class Config:
 
     task_class: str
     task: Any
-    model: Model = Model()
-    rollout: Rollout = Rollout()
-    grpo: Grpo = Grpo()
-    sft: Sft = Sft()
-    optim: Optim = Optim()
-    run: Run = Run()
+    model: ModelConfig = ModelConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    grpo: GrpoConfig = GrpoConfig()
+    sft: SftConfig = SftConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()
 
     @property
     def steps(self) -> int:
@@ -157,7 +157,7 @@ _LIMITS = (
     ("above", operator.gt, 0, "rollout.temperature sft.lr optim.lr optim.max_grad_norm"),
     ("below", operator.lt, 1, "optim.beta1 optim.beta2"),
     ("at most", operator.le, 1, "grpo.clip_low optim.warmup"),
-)  # fmt: skip
+)
 
 
 def check(config: Config) -> None:

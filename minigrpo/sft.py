@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import torch
 
-from minigrpo import parallel
 from minigrpo.config import Config
 from minigrpo.layout import Group
 from minigrpo.losses import sft_loss
@@ -16,10 +15,13 @@ from minigrpo.metrics import RunLog, Sums
 from minigrpo.models import VLM
 from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
 from minigrpo.policy import Policy
+from minigrpo.ranks import Ranks
+from minigrpo.replica import precision
+from minigrpo.step import even_batches
 from minigrpo.task import Sample, Task, step_indices
 
 
-def imitate(config: Config, task: Task, policy: Policy, ranks: parallel.Ranks, log: RunLog) -> None:
+def imitate(config: Config, task: Task, policy: Policy, ranks: Ranks, log: RunLog) -> None:
     """Trains `policy` in place for `config.sft.steps` steps on the priors of the task's samples (MPCC Eq. 2).
 
     The loss is the mean negative log-probability of all reasoning and answer tokens of a step, whatever the ranks.
@@ -33,15 +35,15 @@ def imitate(config: Config, task: Task, policy: Policy, ranks: parallel.Ranks, l
     for step in range(sft.steps):
         began, sums = time.monotonic(), Sums()
         chosen = step_indices(len(samples), sft.prompts_per_step, config.run.seed, step)
-        groups = [_taught(vlm, samples[i], config) for i in parallel.share(chosen, ranks)]
+        groups = [_taught(vlm, samples[i], config) for i in ranks.share(chosen)]
         live = [group for group in groups if group.prior_slot is not None]
-        batches, real, vision = parallel.even_batches(live, groups, optim.tokens_per_micro_batch, ranks)
-        tokens = int(parallel.sum_over_ranks([sum(len(g.completions[0]) for g in live)], ranks)[0])
+        batches, real, vision = even_batches(live, groups, optim.tokens_per_micro_batch, ranks)
+        tokens = int(ranks.sum([sum(len(g.completions[0]) for g in live)])[0])
         if not tokens:
             raise ValueError(f"step {step + 1}: none of {sft.prompts_per_step} samples has an annotated trajectory; "
                              "imitating needs some")
         for batch, counted in zip(batches, real, strict=True):
-            with parallel.precision(config.model.dtype, ranks):
+            with precision(config.model.dtype, ranks):
                 out = policy(batch, vision=vision)
             loss = sft_loss(out.logps, torch.full_like(out.logps, counted / tokens))
             (loss * ranks.size).backward()  # FSDP averages gradients over the ranks, the loss is a sum
@@ -56,7 +58,7 @@ def imitate(config: Config, task: Task, policy: Policy, ranks: parallel.Ranks, l
         for name, value in (("grad_norm", norm), ("skipped", float(bad_steps > 0)), ("lr", rate), ("seconds", seconds)):
             sums.peak(name, value)
         sums.total("tokens_per_second", sum(len(g.completions[0]) for g in live) / seconds)
-        log.step(step + 1, sums.reduce(ranks.device))
+        log.step(step + 1, sums.reduce(ranks))
         if bad_steps >= config.run.max_bad_steps:
             raise ValueError(f"step {step + 1}: the gradient was not finite {bad_steps} times in a row; lower sft.lr")
 

@@ -70,7 +70,7 @@ class Item:
             "id": self.id, "file_name": self.file_name, "bbox": list(self.box), "category_name": self.answer,
             "supercategory": self.supercategory, "difficulty": self.difficulty, "reason": self.reason,
             "confusing": list(self.confusing), "irrelevant": list(self.irrelevant), "trace": self.trace,
-        }  # fmt: skip
+        }
         return {field: value for field, value in pair.items() if value not in (None, "")}
 
 
@@ -161,7 +161,7 @@ def _item(found: Located, categories: Collection[str] | None) -> Item:
         id=texts["id"], file_name=texts["file_name"], box=box, answer=answer, difficulty=level,
         confusing=tuple(confusing), irrelevant=tuple(irrelevant), supercategory=texts["supercategory"] or "",
         reason=texts["reason"], trace=texts["trace"],
-    )  # fmt: skip
+    )
 
 
 def _check_options(answer: str, confusing: list[str], irrelevant: list[str], found: Located) -> None:

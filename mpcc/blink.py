@@ -219,4 +219,4 @@ def _record(item: Item, completion: str, system: bool, folder: Path) -> dict[str
         "answer": item.choices[string.ascii_uppercase.index(item.truth)], "supercategory": "", "file_name": paths[0],
         "images": paths, "bbox": None, "options": list(item.choices), "prompt": item.prompt, "system": system,
         "truth": item.truth, "completion": completion, "parsed": parsed, "right": parsed == item.truth,
-    }  # fmt: skip
+    }

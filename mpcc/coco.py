@@ -221,7 +221,7 @@ class Coco:
         return Instance(
             id=record["id"], image_id=record["image_id"], category=category, supercategory=supercategory, box=box,
             segmentation=segmentation, crowd=bool(record.get("iscrowd", 0)), source=str(self.path),
-        )  # fmt: skip
+        )
 
     def find(self, image: ImageEntry, category: str, box: Box) -> Instance | None:
         """The image's instance of `category` that overlaps `box` most, crowds left out; None below an IoU of 0.5."""

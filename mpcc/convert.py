@@ -13,7 +13,7 @@ from pathlib import Path
 from mpcc.formats import read_pairs, write_authors_evaluation, write_authors_training, write_pairs
 
 _OWN = ("id", "annotation_id", "area", "truncated", "others_visible", "rating", "rating_text", "reason", "filled",
-        "part", "half")  # fmt: skip
+        "part", "half")
 LOST = {
     "evaluation": (*_OWN, "supercategory", "trace"),
     "training": (*_OWN, "difficulty", "confusing", "irrelevant"),

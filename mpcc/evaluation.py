@@ -16,9 +16,9 @@ from typing import Any
 from PIL import Image
 
 from minigrpo import VLM, Sample, Sampling
-from minigrpo.parallel import Ranks, share, unshare
+from minigrpo.ranks import Ranks
 from minigrpo.rollout import answer, answer_together
-from minigrpo.sections import Model as ModelConfig
+from minigrpo.sections import ModelConfig
 from mpcc.benchmark import Benchmark, Item, open_image
 from mpcc.coco import Region
 from mpcc.journal import Journal, read_journal
@@ -76,7 +76,7 @@ class Exam:
         return digest(
             model, options, str(self.images), self.kinds, self.mode, self.mask, self.fill, self.black, self.seed,
             asdict(self.sampling), [item.to_pair() for item in self.benchmark.items],
-        )  # fmt: skip
+        )
 
 
 def digest(model: str, options: ModelConfig, *asked: Any) -> str:
@@ -101,8 +101,8 @@ def sit(exam: Exam, model: VLM, ranks: Ranks, folder: Path, max_prompt_tokens: i
     """
     items = exam.benchmark.items
     known = {r["id"]: r for path in sorted(folder.glob("*.jsonl")) for r in read_journal(path)}
-    todo = share([item for item in items if item.id not in known], ranks)
-    unshare([], ranks)  # every rank has read before any writes
+    todo = ranks.share([item for item in items if item.id not in known])
+    ranks.barrier()  # every rank has read before any writes
     journal = Journal(folder / f"{ranks.rank}.jsonl")
     own = []
     try:
@@ -114,7 +114,7 @@ def sit(exam: Exam, model: VLM, ranks: Ranks, folder: Path, max_prompt_tokens: i
             show(start + len(batch), len(todo))
     finally:
         journal.close()
-    known |= {entry["id"]: entry for entry in unshare(own, ranks)}
+    known |= {entry["id"]: entry for entry in ranks.gather(own)}
     return [found for item in items for found in known[item.id]["records"]]
 
 
@@ -126,7 +126,7 @@ def say(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ranks,
         FileNotFoundError, ValueError: an image that is missing or unreadable, or a prompt that is too long.
     """
     said = [entry["completion"] for entry in read_journal(path)]
-    unshare([], ranks)  # every rank has read before the first one writes
+    ranks.barrier()  # every rank has read before the first one writes
     journal = Journal(path) if ranks.first else None
     try:
         while len(said) < len(samples):
@@ -188,5 +188,5 @@ def _plain_answer(model: VLM, plain: Any, sample: Sample, sampling: Sampling) ->
         image_grid_thw=prompt.image_grid_thw.to(plain.device), max_new_tokens=sampling.max_new_tokens, do_sample=False,
         suppress_tokens=model.banned_ids.tolist(), eos_token_id=model.end_ids,
         pad_token_id=model.end_ids[0], repetition_penalty=1.0,
-    )  # fmt: skip
+    )
     return model.decode(out[0, ids.shape[1] :].cpu())

@@ -113,7 +113,7 @@ def write_authors_evaluation(path: str | Path, pairs: Iterable[Mapping[str, Any]
         lists[names[pair["difficulty"]]].append({
             "file_name": pair["file_name"], "bbox": list(pair["bbox"]), "category_name": pair["category_name"],
             JUDGE: list(pair["confusing"][2:]), CHOOSE: list(pair["confusing"][:2]), POOL: list(pair["irrelevant"]),
-        })  # fmt: skip
+        })
     write_json(path, lists)
 
 

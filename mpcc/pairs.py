@@ -96,7 +96,7 @@ def _file_pair(record: object, where: str, coco: Coco, images: dict[str, ImageEn
         id=_pair_id(coco, image, target), image=image, target=target, annotation=found.id if found else None,
         answer=answer, difficulty=text_field(record, "difficulty", where), trace=trace,
         supercategory=text_field(record, "supercategory", where) or (found.supercategory if found else ""),
-    )  # fmt: skip
+    )
 
 
 def _annotation(record: dict, where: str, coco: Coco, image: ImageEntry, box: Box, answer: str) -> Instance | None:

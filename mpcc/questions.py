@@ -116,7 +116,7 @@ def _statements(item: Item, unrelated: Sequence[str]) -> list[Question]:
         Question(item, "true_false", (name,), "yes" if role == "truth" else "no", prompts.true_false_question(name),
                  role, in_all)
         for name, role, in_all in asked
-    ]  # fmt: skip
+    ]
 
 
 def _parse(question: Question, completion: str) -> str | None:

@@ -100,7 +100,7 @@ def _biases(figures: Mapping[str, Any]) -> str:
     for kind in kinds:
         said, right = figures[kind]["letters"], figures[kind]["truths"]
         rows.append([f"{_NAMES[kind]} said", *map(_percent, said.values()), *[""] * (7 - len(said)),
-                     _percent(figures[kind]["unparsed"])])  # fmt: skip
+                     _percent(figures[kind]["unparsed"])])
         rows.append([f"{_NAMES[kind]} right", *map(_percent, right.values())])
     if "free" in figures:
         rows.append(["free-form", *[""] * 7, _percent(figures["free"]["unparsed"])])
@@ -153,5 +153,5 @@ def grid(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
                   for i, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
         for line in lines
-    ]  # fmt: skip
+    ]
     return "\n".join([title, table[0], "-" * max(map(len, table)), *table[1:]])

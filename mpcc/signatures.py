@@ -50,7 +50,7 @@ def rigidity(records: Iterable[Record], traces: Iterable[str], n: int = NGRAM) -
     return {
         "n": n, "ngrams": len(spoken), "from_traces": 100 * repeated / len(spoken) if spoken and traces else None,
         "across_images": 100 * shared / len(spoken) if spoken else None,
-    }  # fmt: skip
+    }
 
 
 def blacked_out(sample: Sample) -> Sample:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
+         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "ArrowLeft": "\ue012", "ArrowRight": "\ue014", "ArrowDown": "\ue015",
-        "Shift": "\ue008"}  # fmt: skip
+        "Shift": "\ue008"}
 
 
 class Browser:
@@ -121,7 +121,7 @@ class Browser:
     def choose(self, selector: str, value: str) -> None:
         """Sets a drop-down list, as a person's choice."""
         self.run("const s = document.querySelector(arguments[0]); s.value = arguments[1];"
-                 "s.dispatchEvent(new Event('change'))", selector, value)  # fmt: skip
+                 "s.dispatchEvent(new Event('change'))", selector, value)
 
     def downloaded(self, name: str) -> Path:
         """A file that the page saved, once it is there."""

@@ -37,7 +37,7 @@ def run(monkeypatch, models, tmp_path, one_thread):
 
     def start(name="run", curves=False, **options) -> Path:
         options = {"task": NAME, "model.path": models / "qwen2_5_vl", "run.dir": tmp_path / name, **SMALL,
-                   **{key.replace("__", "."): value for key, value in options.items()}}  # fmt: skip
+                   **{key.replace("__", "."): value for key, value in options.items()}}
         monkeypatch.setattr(sys, "argv", ["train.py", *words(options)])
         if not curves:
             monkeypatch.setattr("minigrpo.metrics.draw_curves", lambda path, history: None)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[1]
 TIMED = ("seconds", "seconds/rollout", "tokens_per_second")
 SMALL = {"rollout.prompts_per_step": 4, "rollout.group_size": 3, "rollout.max_new_tokens": 6, "run.steps": 2,
-         "optim.lr": 1e-3, "optim.warmup": 0, "grpo.beta": 0}  # fmt: skip
+         "optim.lr": 1e-3, "optim.warmup": 0, "grpo.beta": 0}
 
 
 def words(options: dict) -> list[str]:
@@ -46,16 +46,16 @@ def same(one: Path, two: Path) -> bool:
 
 
 def launch(folder: Path, *arguments: str, program: str = "train.py", ranks: int = 2,
-           timeout: int = 120) -> subprocess.CompletedProcess:  # fmt: skip
+           timeout: int = 120) -> subprocess.CompletedProcess:
     """A program of the repository as a person starts it, in a folder of its own; a hang is a failure."""
     command = [sys.executable]
     if ranks > 1:
         command += ["-m", "torch.distributed.run", "--nproc_per_node", str(ranks), "--rdzv-backend", "c10d",
-                    "--rdzv-endpoint", "localhost:0"]  # fmt: skip
+                    "--rdzv-endpoint", "localhost:0"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     started = subprocess.Popen([*command, str(ROOT / program), *arguments], cwd=folder, text=True,
                                env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         out, err = started.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

@@ -14,7 +14,7 @@ def our_pair(**changes):
         "supercategory": "animal", "annotation_id": 11, "others_visible": True, "rating": 4, "rating_text": "A leash.",
         "difficulty": "hard", "reason": "scene understanding", "confusing": ["cat", "fox", "wolf", "sheep"],
         "filled": ["sheep"], "irrelevant": ["pizza", "toilet"], "trace": "A leash lies there.",
-    }  # fmt: skip
+    }
     return {key: value for key, value in (pair | changes).items() if value is not ...}
 
 
@@ -24,7 +24,7 @@ def their_pair(**changes):
         "file_name": "1.png", "bbox": [10, 10, 40, 30], "category_name": "dog",
         "judgement_negtive_confusion": ["wolf", "sheep"], "choose_negtive_confusion": ["cat", "fox"],
         "irrelevant_negtive": ["pizza", "toilet", "kite"],
-    }  # fmt: skip
+    }
     return {key: value for key, value in (pair | changes).items() if value is not ...}
 
 
@@ -35,7 +35,7 @@ def items(sizes=SIZES):
         Item(f"item {i}", f"{i}.jpg", (1.0, 2.0, 30.0, 40.0), names[i % 7], level,
              ("fox", "wolf", "lynx", "puma"), ("pizza", "toilet", "spoon"), supercategory=f"group {i % 3}")
         for i, level in enumerate(levels)
-    ]  # fmt: skip
+    ]
 
 
 def run(answer, kinds=KINDS, sizes=SIZES, seed=0):
@@ -43,7 +43,7 @@ def run(answer, kinds=KINDS, sizes=SIZES, seed=0):
     return [
         record(question, f"<think> so </think><answer>{answer(question)}</answer>", "reasoning")
         for item in items(sizes) for question in ask(item, kinds, seed)
-    ]  # fmt: skip
+    ]
 
 
 def uniform(seed):

@@ -15,7 +15,7 @@ def annotation(id, image_id, category_id, box, **changes):
     x, y, w, h = box
     outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
     record = {"id": id, "image_id": image_id, "category_id": category_id, "bbox": box, "iscrowd": 0,
-              "segmentation": outline}  # fmt: skip
+              "segmentation": outline}
     return record | changes
 
 

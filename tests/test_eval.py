@@ -76,7 +76,7 @@ def test_two_ranks_give_the_same_answers_and_a_second_start_asks_nothing(scored,
 
 NEEDS_BLINK = pytest.mark.skipif(not (SHARED / "blink").is_dir(), reason="needs the real BLINK items")
 RESUMED = {"pairs": ("--limit", "100", "--no-black", "--kinds", "cho_e,cho_h"),
-           "blink": ("--blink", str(SHARED / "blink"), "--rollout.max_new_tokens", "8")}  # fmt: skip
+           "blink": ("--blink", str(SHARED / "blink"), "--rollout.max_new_tokens", "8")}
 
 
 @pytest.mark.parametrize("asked", ["pairs", pytest.param("blink", marks=NEEDS_BLINK)])
@@ -85,7 +85,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path, asked):
     whole = launch(tmp_path, *options, "--out", "whole", program="eval.py", ranks=1)
     command = [sys.executable, str(ROOT / "eval.py"), *options, "--out", "cut"]
     running = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-                               stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
+                               stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     name = next((tmp_path / "whole/answers").rglob("*.jsonl")).relative_to(tmp_path / "whole")
     journal, patience = tmp_path / "cut" / name, time.monotonic() + 60
     while not (journal.is_file() and journal.stat().st_size) and time.monotonic() < patience:
@@ -117,7 +117,7 @@ def small(tmp_path):
     """A COCO folder of noise with a benchmark of two pairs beside it."""
     write_split(tmp_path, "val2017", ANNOTATIONS)
     pairs = [our_pair(), our_pair(id="b", file_name="3.png", bbox=[20, 20, 40, 40], category_name="stop sign",
-                                  difficulty="easy")]  # fmt: skip
+                                  difficulty="easy")]
     write_pairs(tmp_path / "benchmark.json", "val2017", pairs)
     return tmp_path
 

@@ -15,7 +15,7 @@ from minigrpo.config import STRATEGIES, ConfigError, parse_config
 from mpcc.task import MaskedPrediction
 
 SFT = {"task__priors": "true", "task__prior_text": "words of 5 sorts", "task__images_every": 3, "sft__steps": 2,
-       "sft__prompts_per_step": 6, "sft__lr": 1e-3, "model__dtype": "float64"}  # fmt: skip
+       "sft__prompts_per_step": 6, "sft__lr": 1e-3, "model__dtype": "float64"}
 
 
 def test_imitation_is_the_loss_and_the_step_of_transformers_own_model(run, models):
@@ -23,7 +23,7 @@ def test_imitation_is_the_loss_and_the_step_of_transformers_own_model(run, model
     vlm = load_model(models / "qwen2_5_vl", dtype=torch.float64)
     plain = Qwen2_5_VLForConditionalGeneration.from_pretrained(models / "qwen2_5_vl", dtype=torch.float64)
     config, task_class = parse_config(["--task.priors", "true", "--task.images_every", "3",
-                                       "--task.prior_text", "words of 5 sorts"], NAME)  # fmt: skip
+                                       "--task.prior_text", "words of 5 sorts"], NAME)
     taught = [sample for sample in task_class(config.task).samples() if sample.prior]
     assert len(taught) == 3 and any(s.images for s in taught) and not all(s.images for s in taught)
     total, count = 0.0, 0
@@ -74,7 +74,7 @@ def test_a_strategy_is_its_options(name):
     (["--strategy", "magic"], "one of sft, rft, rft\\+prior, sft\\+rft, not 'magic'"),
     (["--strategy", "rft", "--grpo.prior", "true"], "sets grpo.prior: give one of the two"),
     (["--sft.steps", "-1"], "sft.steps must be at least 0"),
-])  # fmt: skip
+])
 def test_an_impossible_strategy_is_refused(argv, expected):
     with pytest.raises(ConfigError, match=expected):
         parse_config(argv, NAME)
@@ -89,7 +89,7 @@ def test_imitation_without_trajectories_is_refused(run):
 def test_a_share_of_the_traces_is_kept_the_same_ones_every_time(coco, tmp_path, share, expected):
     file = pairs_file(tmp_path / "pairs.json", *[
         pair(file_name="1.png", bbox=[20, 20, 40, 40], cot_data=f"clue {i}" if i < 8 else ...) for i in range(12)
-    ])  # fmt: skip
+    ])
     priors = lambda s: [x.prior for x in MaskedPrediction(Config(str(coco), file, traces=s)).samples()]  # noqa: E731
     found = priors(share)
     assert len(found) == 12 and sum(p is not None for p in found) == expected and found == priors(share)
@@ -103,7 +103,7 @@ def test_a_share_beyond_one_is_refused(coco):
 
 def test_every_strategy_takes_two_steps_on_two_ranks_as_on_one(models, tmp_path, run):
     options = {"model.path": models / "qwen2_5_vl", "task.priors": "true", "task.images_every": 3, **SMALL,
-               "sft.steps": 2, "sft.prompts_per_step": 6, "model.dtype": "float64"}  # fmt: skip
+               "sft.steps": 2, "sft.prompts_per_step": 6, "model.dtype": "float64"}
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     cases = [([*words, "--strategy", name, "--run.dir", str(tmp_path / f"two-{name}")], 0, 1000) for name in STRATEGIES]
     (tmp_path / "cases.json").write_text(json.dumps(cases))
@@ -111,7 +111,7 @@ def test_every_strategy_takes_two_steps_on_two_ranks_as_on_one(models, tmp_path,
     assert done.returncode == 0, done.stderr
     for name in STRATEGIES:
         one = run(f"one-{name}", **{key.replace(".", "__"): value for key, value in options.items()
-                                    if key not in ("model.path", *SMALL)}, **as_options(name))  # fmt: skip
+                                    if key not in ("model.path", *SMALL)}, **as_options(name))
         two = tmp_path / f"two-{name}"
         assert [x["loss"] for x in lines(two)] == pytest.approx([x["loss"] for x in lines(one)], rel=1e-9, abs=1e-12)
         a, b = weights(one / "model"), weights(two / "model")

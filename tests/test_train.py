@@ -18,11 +18,11 @@ from minigrpo import group_advantages, load_model
 def test_a_run_folder_holds_all_that_a_person_needs_and_its_config_repeats_the_run(run, monkeypatch, tmp_path):
     folder = run(curves=True, task__images_every=3, task__priors="true", run__steps=3, grpo__beta=0.1)
     assert {path.name for path in folder.iterdir()} == {
-        "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png", "model"}  # fmt: skip
+        "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png", "model"}
     assert [line["step"] for line in lines(folder)] == [1, 2, 3]
     wanted = {"reward", "reward/letters", "reward/exact", "kl", "entropy", "length", "finished", "zero_variance",
               "loss", "grad_norm", "lr", "skipped", "clipped", "logprob/sampled", "logprob/prior", "prior_advantage",
-              *TIMED}  # fmt: skip
+              *TIMED}
     assert all(wanted <= line.keys() for line in lines(folder))
     assert result(folder).keys() == {"before", "after", "steps", "seconds"}
     assert result(folder)["steps"] == 3 and result(folder)["seconds"] > 0
@@ -124,7 +124,7 @@ def test_the_prior_does_not_count_as_the_models_own(run, tmp_path):
 
 def test_priors_stop_where_prior_until_says(run):
     folder = run(task__priors="true", grpo__prior_until=2, run__steps=4, rollout__prompts_per_step=6,
-                 run__log_completions=99)  # fmt: skip
+                 run__log_completions=99)
     assert ["prior_advantage" in line for line in lines(folder)] == [True, True, False, False]
     assert {line["step"] for line in lines(folder, "completions") if line["prior"]} == {1, 2}
 
@@ -187,7 +187,7 @@ def test_a_step_without_variance_is_no_skipped_step(run, models):
 def test_a_toy_run_learns(run, models):
     """Reward from chance to far above it in 30 steps; a wrong sign or a zero advantage stays at or below chance."""
     folder = run(model__path=models / "qwen2", task__prompts=8, task__held_out=8, run__steps=30, rollout__group_size=8,
-                 rollout__prompts_per_step=8, rollout__max_new_tokens=8, optim__lr=1e-2)  # fmt: skip
+                 rollout__prompts_per_step=8, rollout__max_new_tokens=8, optim__lr=1e-2)
     rewards = [line["reward/letters"] for line in lines(folder)]
     assert np.mean(rewards[-5:]) > np.mean(rewards[:3]) + 0.4
     assert result(folder)["after"]["letters"] > result(folder)["before"]["letters"] + 0.4
@@ -197,10 +197,10 @@ def test_a_toy_run_learns(run, models):
 
 def test_an_authors_file_with_a_trace_trains_with_priors(run, coco, tmp_path):
     records = [pair(file_name=f"{i}.png", bbox=[20, 20, 40, 40], category_name=name, cot_data="It stands there.")
-               for i, name in ((1, "dog"), (2, "stop sign"), (3, "cup"))]  # fmt: skip
+               for i, name in ((1, "dog"), (2, "stop sign"), (3, "cup"))]
     pairs = pairs_file(tmp_path / "pairs.json", *records)
     folder = run(task="mpcc.task:MaskedPrediction", task__coco=coco, task__pairs=pairs, rollout__prompts_per_step=3,
-                 run__log_completions=99)  # fmt: skip
+                 run__log_completions=99)
     priors = [line for line in lines(folder, "completions") if line["prior"]]
     assert re.match(r"<think>\s*It stands there\.\s*</think>", priors[0]["text"]) and priors[0]["reward"] == 3
     assert priors[0]["answer"] in ("dog", "stop sign", "cup")

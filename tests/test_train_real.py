@@ -16,7 +16,7 @@ from minigrpo import Sample, load_model
 
 DATA = ROOT.parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not (DATA / "coco").is_dir() or not (DATA / "qwen").is_dir(),
-                          reason="needs the real COCO images and Qwen files of the shared data folder")  # fmt: skip
+                          reason="needs the real COCO images and Qwen files of the shared data folder")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def qwen(tmp_path_factory) -> Path:
     """A model folder as Qwen2.5-VL is published, file for file and name for name, but 2 layers of width 64."""
     folder = tmp_path_factory.mktemp("qwen")
     sources = [*(DATA / "qwen" / "Qwen2.5-VL-tokenizer").iterdir(),
-               DATA / "qwen" / "Qwen2.5-VL-3B-Instruct" / "preprocessor_config.json"]  # fmt: skip
+               DATA / "qwen" / "Qwen2.5-VL-3B-Instruct" / "preprocessor_config.json"]
     for path in sources:
         (folder / path.name).write_bytes(path.read_bytes())
     published = DATA / "qwen" / "Qwen2.5-VL-3B-Instruct" / "config.json"
@@ -32,12 +32,12 @@ def qwen(tmp_path_factory) -> Path:
     config |= {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
     config["rope_scaling"]["mrope_section"] = [2, 3, 3]
     config["vision_config"] |= {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2,
-                                "out_hidden_size": 64, "fullatt_block_indexes": [1]}  # fmt: skip
+                                "out_hidden_size": 64, "fullatt_block_indexes": [1]}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     torch.manual_seed(0)
     net = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
     tensors = {name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): value.contiguous()
-               for name, value in net.state_dict().items() if name != "lm_head.weight"}  # fmt: skip
+               for name, value in net.state_dict().items() if name != "lm_head.weight"}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
@@ -68,10 +68,10 @@ def test_two_ranks_train_on_real_images_with_the_real_tokenizer_as_one_does(qwen
     files = {i["id"]: i["file_name"] for i in instances["images"]}
     chosen = [a for a in instances["annotations"] if not a["iscrowd"] and min(a["bbox"][2:]) > 60][:12]
     records = [pair(file_name=files[a["image_id"]], bbox=a["bbox"], category_name=names[a["category_id"]],
-                    cot_data="The things around it leave no other choice.") for a in chosen]  # fmt: skip
+                    cot_data="The things around it leave no other choice.") for a in chosen]
     options = SMALL | {"task.coco": DATA / "coco", "task.pairs": pairs_file(tmp_path / "pairs.json", *records),
                        "task.held_out": 3, "model.path": qwen, "model.max_pixels": 50176, "grpo.beta": 0.04,
-                       "rollout.prompts_per_step": 3}  # fmt: skip
+                       "rollout.prompts_per_step": 3}
     ended = launch(tmp_path, *words(options | {"run.dir": "two"}))
     assert ended.returncode == 0, ended.stderr[-3000:]
     one = run("one", task="mpcc.task:MaskedPrediction", **{key.replace(".", "__"): v for key, v in options.items()})

@@ -10,7 +10,7 @@ from running import SMALL, launch, lines, words
 from safetensors.torch import load_file, save_file
 
 import train
-from minigrpo.parallel import Ranks
+from minigrpo.ranks import Ranks
 
 
 def refused(run, **options) -> str:
@@ -87,7 +87,7 @@ def test_weights_that_are_missing_or_of_another_shape_are_refused(run, models, t
     tensors = load_file(folder / "model.safetensors")
     name = "model.layers.0.mlp.up_proj.weight"
     save_file({key: value for key, value in tensors.items() if key != name}, folder / "model.safetensors",
-              metadata={"format": "pt"})  # fmt: skip
+              metadata={"format": "pt"})
     assert name in refused(run, model__path=folder)
     save_file(tensors | {name: torch.zeros(3, 3)}, folder / "model.safetensors", metadata={"format": "pt"})
     assert name in refused(run, model__path=folder)
@@ -103,7 +103,7 @@ def test_a_message_of_several_lines_is_made_one(run, monkeypatch):
     def fail(*args):
         raise OSError("cannot connect\n  to the hub")
 
-    monkeypatch.setattr(train.parallel, "load_roles", fail)
+    monkeypatch.setattr(train, "load_roles", fail)
     assert refused(run) == "cannot connect to the hub"
 
 
@@ -134,7 +134,7 @@ def test_images_for_a_text_model_are_refused(run, models):
     ("nan", "term 'letters' is nan for completion"),
     ("count", "term 'letters' has 1 values for 3 completions"),
     ("empty", "no reward terms returned"),
-])  # fmt: skip
+])
 def test_a_wrong_reward_is_refused(run, broken, says):
     assert re.match(rf"ToyTask.reward, sample toy-\d: {says}", refused(run, task__broken=broken))
 
@@ -145,7 +145,7 @@ def test_fewer_samples_than_a_step_takes(run):
 
 
 def test_more_ranks_than_prompts(run, monkeypatch):
-    monkeypatch.setattr(train.parallel, "start", lambda device: Ranks(4, 5, torch.device("cpu")))
+    monkeypatch.setattr(train, "join", lambda device: Ranks(4, 5, torch.device("cpu")))
     assert refused(run) == "rollout.prompts_per_step = 4 leaves one of 5 ranks idle"
 
 
@@ -172,7 +172,7 @@ def test_a_prior_with_a_special_token_is_named_with_its_sample(run, token):
     ({"grpo__bata": 1}, "--grpo.bata is not an option; did you mean --grpo.beta?"),
     ({"task": "toy_task:Nothing"}, "toy_task has no class Nothing"),
     ({"rollout__temperature": 0}, "rollout.temperature must be above 0"),
-])  # fmt: skip
+])
 def test_impossible_options_are_one_line_and_exit_code_2(run, capsys, options, says):
     with pytest.raises(SystemExit) as stopped:
         run(**options)
@@ -196,7 +196,7 @@ def test_bad_input_ends_a_real_start_with_one_line(models, coco, tmp_path):
 def test_bad_input_of_one_rank_ends_both(models, coco, tmp_path):
     cut(coco / "train2017" / "2.png")
     ended = launch(tmp_path, *words({"task.coco": coco, "model.path": models / "qwen2_5_vl"} | SMALL
-                                    | {"rollout.prompts_per_step": 3}))  # fmt: skip
+                                    | {"rollout.prompts_per_step": 3}))
     assert ended.returncode != 0
     assert len(re.findall(r"train.py: error: cannot read .*2.png", ended.stderr)) == 1
     assert "[rank" not in ended.stderr, "the other rank's traceback hides the message"

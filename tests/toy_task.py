@@ -1,6 +1,6 @@
 """A task whose reward reads the completion's text. As a program it runs several trainings in one process group:
 
-    torchrun --nproc_per_node 2 tests/toy_task.py CASES.json      command lines, each with `parallel.UNIT` and `.BUCKET`
+    torchrun --nproc_per_node 2 tests/toy_task.py CASES.json      command lines, each with `replica.UNIT` and `.BUCKET`
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class ToyTask(Task):
             file.parent.mkdir(parents=True, exist_ok=True)
             with open(file, "a", encoding="utf-8") as out:
                 out.write(json.dumps({"id": sample.id, "texts": completions, "images": len(sample.images),
-                                      "flat": sample.data["flat"]}) + "\n")  # fmt: skip
+                                      "flat": sample.data["flat"]}) + "\n")
         if self.config.broken:
             return {"nan": {"letters": [float("nan")] * len(completions)}, "empty": {},
-                    "count": {"letters": [0.0]}}[self.config.broken]  # fmt: skip
+                    "count": {"letters": [0.0]}}[self.config.broken]
         shares = [0.25 if sample.data["flat"] else letters(text) for text in completions]
         return {"letters": shares, "exact": [float(share > 0.5) for share in shares]}
 
@@ -85,17 +85,18 @@ def letters(text: str) -> float:
 def run_cases(cases: list[tuple[list[str], int, int]]) -> None:
     """Trains once per command line, with these sizes of FSDP and refresh, in one process group; draws no curves."""
     import train
-    from minigrpo import metrics, parallel
+    from minigrpo import metrics, replica
     from minigrpo.config import parse_config
+    from minigrpo.ranks import join, leave
 
     metrics.draw_curves = lambda path, history: None
-    ranks = parallel.start("cpu")
+    ranks = join("cpu")
     try:
-        for argv, parallel.UNIT, parallel.BUCKET in cases:
+        for argv, replica.UNIT, replica.BUCKET in cases:
             config, task_class = parse_config(argv, NAME)
             train.train(config, task_class(config.task), ranks)
     finally:
-        parallel.stop()
+        leave()
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def _workload(parser: Parser, options: argparse.Namespace) -> Workload:
         parser.error(f"--beta must be 0 or positive, not {options.beta}")
     if options.plot and (not options.sweep or not options.plot.parent.is_dir()):
         parser.error("--plot needs a --sweep to draw" if not options.sweep else
-                     f"--plot: folder {options.plot.parent} does not exist")  # fmt: skip
+                     f"--plot: folder {options.plot.parent} does not exist")
     if workload.device == "cuda" and not torch.cuda.is_available():
         parser.error(f"--workload {workload.name} needs a GPU, and torch sees none")
     if options.graphs and workload.device != "cuda":
@@ -132,7 +132,7 @@ def _workload(parser: Parser, options: argparse.Namespace) -> Workload:
     if options.against == "trl" and (missing := [p for p in ("trl", "datasets", "accelerate") if not find_spec(p)]):
         parser.error(f"--against trl needs {missing[0]}, which is not installed: pip install trl")
     return replace(workload, beta=options.beta, micro_batch=options.micro_batch, checkpointing=options.checkpointing,
-                   graphs=options.graphs)  # fmt: skip
+                   graphs=options.graphs)
 
 
 def _values(parser: Parser, name: str, text: str) -> list[int]:
@@ -151,7 +151,7 @@ def _say(line: str) -> None:
 
 def _parser() -> Parser:
     parser = Parser("python -m minigrpo.bench", description=__doc__,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--workload", choices=tuple(WORKLOADS), default="cpu", help="reference workload (default cpu); toy: to try it")
     add("--against", choices=("plain", "trl"), help="what to compare with")
@@ -162,7 +162,7 @@ def _parser() -> Parser:
     add("--steps", type=int, help="measured steps (default 3)")
     add("--threads", type=int, help="threads of each side (default 2)")
     add("--micro-batch", type=int, default=0,
-        help="sequences in a forward of the other side's update (default: as many as fit in memory)")  # fmt: skip
+        help="sequences in a forward of the other side's update (default: as many as fit in memory)")
     add("--checkpointing", action="store_true", help="recompute activations in the backward pass, on both sides")
     add("--graphs", action="store_true", help="minigrpo replays its decode steps from CUDA graphs")
     add("--sweep", nargs=2, metavar=("NAME", "VALUES"), help="vary group_size, prompt or completion: group_size 4,8,16")

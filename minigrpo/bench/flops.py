@@ -85,7 +85,7 @@ def _weights(workload: Workload) -> tuple[int, int, int, int]:
     block = 4 * width**2 + 3 * width * seen["intermediate_size"]
     patch = 3 * 2 * (SIDE // 2) ** 2 * width
     return (text["num_hidden_layers"] * layer, hidden * text["vocab_size"], seen["depth"] * block + patch,
-            (4 * width) ** 2 + 4 * width * hidden)  # fmt: skip
+            (4 * width) ** 2 + 4 * width * hidden)
 
 
 def _triangle(n: int) -> int:

@@ -18,7 +18,7 @@ def sequences_that_fit(workload: Workload, free: int | None = None) -> int:
     room = USED * (free_memory(workload.device) if free is None else free)
     room -= (4 + (workload.beta > 0)) * _size(workload) * parameters(workload)
     fitting = [n for n in range(1, workload.sequences + 1)
-               if workload.sequences % n == 0 and n * bytes_of_sequence(workload) <= room]  # fmt: skip
+               if workload.sequences % n == 0 and n * bytes_of_sequence(workload) <= room]
     return max(fitting, default=1)
 
 

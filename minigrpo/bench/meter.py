@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from minigrpo.linear import has_slow_products, product
+from minigrpo.cpu import has_slow_products, product
 
 MATRIX = {"cpu": 1536, "cuda": 8192}
 """Side of the square matrices whose product is timed."""
@@ -22,8 +22,9 @@ COPIED = {"cpu": 2**28, "cuda": 2**31}
 class Meter:
     """Measures the phases of a step. Memory is what torch allocates on a GPU, and on a CPU all that the process holds.
 
-    That takes in what an earlier phase has freed and the allocator keeps (`parallel.start`); the step's peak stands.
-    A phase that is entered several times in a step is added up; between `begin` and `end` is the phase "step".
+    That takes in what an earlier phase has freed and the allocator keeps (`cpu.keep_freed_memory`); the step's
+    peak stands. A phase that is entered several times in a step is added up; between `begin` and `end` is the phase
+    "step".
     """
 
     def __init__(self, device: str) -> None:

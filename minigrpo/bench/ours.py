@@ -11,15 +11,18 @@ from typing import Any
 
 import torch
 
-from minigrpo import Sampling, generate, group_advantages, parallel, policy_loss
+from minigrpo import Sampling, generate, group_advantages, policy_loss
 from minigrpo.bench.meter import Meter, memory_rate
 from minigrpo.bench.workload import Workload
-from minigrpo.config import Model, Optim
+from minigrpo.config import ModelConfig, OptimConfig
 from minigrpo.losses import completion_weights
 from minigrpo.optim import clip_and_step, make_optimizer
+from minigrpo.ranks import join
+from minigrpo.replica import load_roles, precision, refresh
 from minigrpo.rollout import Decoding
+from minigrpo.step import even_batches
 
-OPTIM = Optim(lr=1e-6)
+OPTIM = OptimConfig(lr=1e-6)
 
 
 class Ours:
@@ -27,9 +30,10 @@ class Ours:
 
     def __init__(self, workload: Workload, folder: Path) -> None:
         self.workload, self.meter = workload, Meter(workload.device)
-        self.ranks = parallel.start(workload.device)
-        self.model = Model(dtype=workload.dtype, gradient_checkpointing=workload.checkpointing, graphs=workload.graphs)
-        roles = parallel.load_roles(str(folder), self.model, self.ranks, workload.beta > 0)
+        self.ranks = join(workload.device)
+        self.model = ModelConfig(dtype=workload.dtype, gradient_checkpointing=workload.checkpointing,
+                                 graphs=workload.graphs)
+        roles = load_roles(str(folder), self.model, self.ranks, workload.beta > 0)
         self.policy, self.replica, self.reference = roles
         self.replica.end_ids = []  # every completion has the full length
         self.optimizer = make_optimizer(self.policy, OPTIM)
@@ -38,7 +42,7 @@ class Ours:
         """What was built: parameters, and the tokens of a prompt as the engine encodes it."""
         prompt = self.replica.encode(self.workload.samples(0)[0])
         return {"parameters": sum(p.numel() for p in self.replica.net.parameters()), "prompt_tokens": len(prompt),
-                "image_tokens": len(prompt.image_positions)}  # fmt: skip
+                "image_tokens": len(prompt.image_positions)}
 
     def step(self, number: int) -> dict[str, dict[str, float]]:
         """One whole step; what `Meter.end` gives."""
@@ -51,9 +55,9 @@ class Ours:
                 self.replica.decode(completion)  # what a reward would read
             rewards = torch.tensor(workload.rewards(number, i))
             groups[i] = replace(group, advantages=group_advantages(rewards))
-        batches, _, vision = parallel.even_batches(groups, groups, OPTIM.tokens_per_micro_batch, self.ranks)
+        batches, _, vision = even_batches(groups, groups, OPTIM.tokens_per_micro_batch, self.ranks)
         self.policy.train()
-        context = parallel.precision(self.model.dtype, self.ranks)
+        context = precision(self.model.dtype, self.ranks)
         refs = [None] * len(batches)
         if self.reference is not None:
             with self.meter.phase("scoring"), torch.no_grad(), context:
@@ -61,11 +65,11 @@ class Ours:
         with self.meter.phase("update"):
             for batch, ref in zip(batches, refs, strict=True):
                 weights = completion_weights(batch.lengths, "token", workload.tokens, workload.sequences,
-                                             workload.prompts, workload.completion)  # fmt: skip
+                                             workload.prompts, workload.completion)
                 with context:
                     logps = self.policy(batch, 1.0, vision).logps
                 result = policy_loss(logps, logps.detach(), batch.advantages[batch.owner], weights[batch.owner],
-                                     ref_logps=ref, beta=workload.beta)  # fmt: skip
+                                     ref_logps=ref, beta=workload.beta)
                 result.loss.backward()
             clip_and_step(self.optimizer, self.policy, OPTIM.lr, OPTIM.max_grad_norm)
         return self.meter.end()
@@ -78,7 +82,7 @@ class Ours:
         `memory_rate`, bytes per second.
         """
         workload, steps, bare, read = self.workload, [], [], []
-        parallel.refresh(self.replica, self.policy)
+        refresh(self.replica, self.policy)
         self.replica.net.eval()
         for number in range(workload.steps + 1, workload.steps + 4):
             prompts = [self.replica.encode(sample) for sample in workload.samples(number)]
@@ -90,10 +94,10 @@ class Ours:
                 bare.append(self.meter.seconds(self._products(decoding)))
                 read.append(self._read(decoding))
         return {"seconds_per_token": median(steps), "bare_seconds": median(bare), "bytes": median(read),
-                "memory_rate": memory_rate(workload.device)}  # fmt: skip
+                "memory_rate": memory_rate(workload.device)}
 
     def _rollout(self, samples, number: int, tokens: int):
-        parallel.refresh(self.replica, self.policy)
+        refresh(self.replica, self.policy)
         prompts = [self.replica.encode(sample) for sample in samples]
         return generate(self.replica, prompts, self.workload.group_size, Sampling(tokens), step=number)
 
@@ -116,7 +120,7 @@ class Ours:
         size, per_head = text.hidden_size // heads, heads // kv_heads
         head = self.replica.net.lm_head
         layers = [[m for m in layer.modules() if isinstance(m, torch.nn.Linear)]
-                  for layer in self.replica.decoder.layers]  # fmt: skip
+                  for layer in self.replica.decoder.layers]
         inputs = {m.in_features: head.weight.new_ones(cache.rows, m.in_features) for m in [head, *sum(layers, [])]}
         by_group = head.weight.new_ones(layout.prompts, kv_heads, layout.slots * per_head, size)
         by_row = head.weight.new_ones(cache.rows, kv_heads, per_head, size)

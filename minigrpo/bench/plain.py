@@ -74,14 +74,14 @@ class Plain:
             pixels.append((seen["pixel_values"], seen["image_grid_thw"]))
             content = [{"type": "image"}, {"type": "text", "text": sample.question}]
             text = self.tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False,
-                                                      add_generation_prompt=True)  # fmt: skip
+                                                      add_generation_prompt=True)
             tokens = int(seen["image_grid_thw"].prod()) // self.images.merge_size**2
             text = text.replace("<|image_pad|>", "<|image_pad|>" * tokens)
             ids.append(torch.tensor(self.tokenizer(text, add_special_tokens=False)["input_ids"]))
         image = self.policy.config.image_token_id
         columns = {"input_ids": (ids, self.tokenizer.pad_token_id),
                    "attention_mask": ([torch.ones_like(row) for row in ids], 0),
-                   "mm_token_type_ids": ([(row == image).long() for row in ids], 0)}  # fmt: skip
+                   "mm_token_type_ids": ([(row == image).long() for row in ids], 0)}
         inputs = {}
         for name, (rows, pad) in columns.items():
             padded = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side="left")
@@ -97,9 +97,9 @@ class Plain:
         sampling = GenerationConfig(
             max_new_tokens=w.completion, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, use_cache=True,
             pad_token_id=self.tokenizer.pad_token_id, suppress_tokens=specials,
-        )  # fmt: skip
+        )
         ids = self.policy.generate(**inputs, **self._images(pixels, torch.arange(w.sequences)),
-                                   generation_config=sampling)  # fmt: skip
+                                   generation_config=sampling)
         self.policy.train()
         if ids.shape[1] != inputs["input_ids"].shape[1] + w.completion:
             raise ValueError(f"generate gave {ids.shape[1]} tokens instead of prompt and {w.completion}")
@@ -114,7 +114,7 @@ class Plain:
         """Log-probabilities [rows, C] of the completions that `rows` names."""
         completion = self.workload.completion
         logits = net(**{name: value[rows] for name, value in inputs.items()}, **self._images(pixels, rows),
-                     use_cache=False, logits_to_keep=completion + 1).logits[:, :-1]  # fmt: skip
+                     use_cache=False, logits_to_keep=completion + 1).logits[:, :-1]
         targets = inputs["input_ids"][rows, -completion:]
         return logits.float().log_softmax(-1).gather(-1, targets[..., None])[..., 0]
 

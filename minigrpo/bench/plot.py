@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 AXES = {"group_size": "completions of a prompt, G", "prompt": "image tokens of a prompt",
-        "completion": "tokens of a completion"}  # fmt: skip
+        "completion": "tokens of a completion"}
 COLOURS = {"ours": "#1f4e79", "plain": "#d1495b", "trl": "#d1495b"}
 LABELS = {"ours": "minigrpo", "plain": "plain transformers", "trl": "TRL"}
 _GREY = "#8a8a8a"
@@ -30,7 +30,7 @@ def draw_sweep(path: Path, name: str, points: Sequence[Mapping[str, Any]]) -> No
     figure = Figure(figsize=(10, 4.4), dpi=130, layout="constrained")
     figure.suptitle(f"One GRPO step, {w['parameters'] / 1e6:.3g}M Qwen2.5-VL, {w['prompts']} prompts: {w['hardware']}, "
                     f"{w['threads']} thread(s), torch {w['versions']['torch']}, {w['date']}",
-                    x=0.01, ha="left", fontsize=8.5, color=_GREY)  # fmt: skip
+                    x=0.01, ha="left", fontsize=8.5, color=_GREY)
     panels = (("seconds of a step", "seconds", 1.0), ("peak memory (GB)", "peak_memory", 1e9))
     for axes, (title, figured, unit) in zip(figure.subplots(1, 2), panels, strict=True):
         for side in sides:
@@ -39,7 +39,7 @@ def draw_sweep(path: Path, name: str, points: Sequence[Mapping[str, Any]]) -> No
             if figured == "seconds" and side != "ours":
                 for point, height in zip(points, heights, strict=True):
                     axes.annotate(f"{point['ratio']['step']:.1f}×", (point["value"], height), (-6, 5), fontsize=8.5,
-                                  textcoords="offset points", ha="right", color=COLOURS[side])  # fmt: skip
+                                  textcoords="offset points", ha="right", color=COLOURS[side])
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set_xlabel(AXES[name], fontsize=9)
         axes.margins(x=0.14)  # room for the first point's label

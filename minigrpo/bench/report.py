@@ -35,7 +35,7 @@ def summary(workload: Workload, measured: Mapping[str, Measured], rate: float) -
     described = asdict(workload) | expected | {
         "parameters": facts["parameters"], "completion_tokens": workload.tokens, "matrix_rate": rate,
         "date": datetime.date.today().isoformat(), **machine(workload.device),
-    }  # fmt: skip
+    }
     found = {"workload": described}
     for name, side in measured.items():
         found[name] = _side(workload, side, operations(workload, shared=name == "ours"), rate)
@@ -58,11 +58,11 @@ def _side(workload: Workload, side: Measured, counted: Mapping[str, int], rate: 
             "seconds": seconds, "all_seconds": times, "tokens_per_second": workload.tokens / seconds,
             "peak_memory": max(step[phase]["peak_memory"] for step in side.steps), "flops": counted[phase],
             "share": counted[phase] / seconds / rate,
-        }  # fmt: skip
+        }
     if side.decoding:
         d = side.decoding
         found["decode"] = d | {"ratio": d["seconds_per_token"] / d["bare_seconds"],
-                               "memory_share": d["bytes"] / d["seconds_per_token"] / d["memory_rate"]}  # fmt: skip
+                               "memory_share": d["bytes"] / d["seconds_per_token"] / d["memory_rate"]}
     return found
 
 
@@ -114,21 +114,21 @@ def table(found: Mapping[str, Any]) -> str:
     """The figures of all sides, phase after phase, and the ratios below."""
     steps = found["workload"]["steps"]
     lines = [f"{'':15}{'seconds':>10}{'tokens/s':>10}{'peak GB':>10}{'GFLOP':>10}{'of rate':>10}"
-             f"   median of {steps} step(s) after a first one"]  # fmt: skip
+             f"   median of {steps} step(s) after a first one"]
     for name in ("ours", "plain", "trl"):
         for phase in (*PHASES, "step"):
             if (f := found.get(name, {}).get(phase)) is not None:
                 lines.append(f"{name:6}{phase:9}{f['seconds']:10.3g}{f['tokens_per_second']:10.1f}"
-                             f"{f['peak_memory'] / GB:10.2f}{f['flops'] / 1e9:10.4g}{f['share']:10.1%}")  # fmt: skip
+                             f"{f['peak_memory'] / GB:10.2f}{f['flops'] / 1e9:10.4g}{f['share']:10.1%}")
     if decode := found["ours"].get("decode"):
         lines.append(f"ours, a decode step: {decode['seconds_per_token'] * 1e3:.2f} ms, {decode['ratio']:.2f} times "
                      f"its bare matrix products ({decode['bare_seconds'] * 1e3:.2f} ms); it reads "
-                     f"{decode['bytes'] / 1e6:,.1f} MB, at {decode['memory_share']:.0%} of memory's rate")  # fmt: skip
+                     f"{decode['bytes'] / 1e6:,.1f} MB, at {decode['memory_share']:.0%} of memory's rate")
     if ratio := found.get("ratio"):
         other = next(name for name in ("trl", "plain") if name in found)
         parts = ", ".join(f"{phase} {ratio[phase]:.2f}" for phase in PHASES if phase in ratio)
         lines.append(f"{other} takes {ratio['step']:.2f} times as long a step ({parts}); ours takes "
-                     f"{ratio['peak_memory']:.2f} of its peak memory")  # fmt: skip
+                     f"{ratio['peak_memory']:.2f} of its peak memory")
     return "\n".join(lines)
 
 

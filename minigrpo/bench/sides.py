@@ -39,13 +39,13 @@ class Side:
         root = str(Path(minigrpo.__file__).parents[1])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         settings = {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(workload.threads), "TOKENIZERS_PARALLELISM": "false",
-                    "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # fmt: skip
+                    "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
         self.name = name
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "minigrpo.bench.worker", name, json.dumps(asdict(workload)), str(folder)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=os.environ | settings,
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> Side:
         self.facts = self._answer()["facts"]
@@ -79,7 +79,7 @@ class Side:
         self.errors.seek(0)
         said = [text.strip() for text in self.errors.read().splitlines() if text.strip()]
         why = "it was killed, most likely for memory: give a smaller --micro-batch" if code == -9 else \
-            said[-1] if said else f"exit code {code}"  # fmt: skip
+            said[-1] if said else f"exit code {code}"
         raise SideError(f"{self.name} did not finish: {why}")
 
 

@@ -60,15 +60,15 @@ def run(workload: Workload, folder: Path, link) -> None:
 
     samples = [sample for number in range(workload.steps + 1) for sample in workload.samples(number)]
     drawn = iter([r for number in range(workload.steps + 1) for i in range(workload.prompts)
-                  for r in workload.rewards(number, i)])  # fmt: skip
+                  for r in workload.rewards(number, i)])
     data = Dataset.from_dict({"prompt": [[{"role": "user", "content": s.question}] for s in samples],
-                              "image": [s.images[0] for s in samples]})  # fmt: skip
+                              "image": [s.images[0] for s in samples]})
 
     def reward(completions, **kwargs) -> list[float]:
         return [next(drawn) for _ in completions]
 
     trainer = Timed(str(folder), reward, _settings(trl, workload, folder, micro_batch, processor), data,
-                    processing_class=processor, callbacks=[Turns()])  # fmt: skip
+                    processing_class=processor, callbacks=[Turns()])
     torch.set_num_threads(workload.threads)
     facts = {"micro_batch": micro_batch, "version": trl.__version__}
     link.answer({"facts": facts | ({"note": note} if note else {})})
@@ -91,7 +91,7 @@ def _settings(trl, workload: Workload, folder: Path, micro_batch: int, processor
         use_cpu=workload.device == "cpu", bf16=workload.dtype == "bfloat16", dataloader_pin_memory=False,
         model_init_kwargs={"dtype": workload.dtype, "attn_implementation": "sdpa"}, report_to="none",
         save_strategy="no", logging_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
+    )
 
 
 def load_processor(folder: Path) -> tuple[Any, str]:

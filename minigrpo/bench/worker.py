@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from minigrpo.bench.workload import Workload
+from minigrpo.cpu import keep_freed_memory
 
 
 class Link:
@@ -37,6 +38,7 @@ class Link:
 
 def main() -> None:
     """Serves until standard input ends."""
+    keep_freed_memory()
     link = Link()
     side, described, folder = sys.argv[1:]
     workload = Workload(**json.loads(described))

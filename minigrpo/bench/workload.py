@@ -16,7 +16,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2_5_VLCo
 from minigrpo.task import Sample
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-            "<|image_pad|>", "<|video_pad|>")  # fmt: skip
+            "<|image_pad|>", "<|video_pad|>")
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
     "{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
@@ -51,7 +51,7 @@ MODELS = {
                    "fullatt_block_indexes": [1]},
         "rope": {"mrope_section": [2, 3, 3], "rope_theta": 10000.0},
     },
-}  # fmt: skip
+}
 """Shapes of the models: configuration numbers of the language model and of the vision tower."""
 
 
@@ -162,7 +162,7 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     core.decoder = decoders.Fuse()
     core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIALS])
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>",
-                                   unk_token="<unk>", chat_template=TEMPLATE, model_max_length=32768)  # fmt: skip
+                                   unk_token="<unk>", chat_template=TEMPLATE, model_max_length=32768)
 
 
 def build_folder(workload: Workload, folder: Path) -> None:
@@ -172,14 +172,14 @@ def build_folder(workload: Workload, folder: Path) -> None:
     ids = tok.convert_tokens_to_ids
     text = shapes["text"] | {"max_position_embeddings": 32768, "tie_word_embeddings": True, "bos_token_id": None,
                              "eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>"),
-                             "rope_parameters": {"rope_type": "default", **shapes["rope"]}}  # fmt: skip
+                             "rope_parameters": {"rope_type": "default", **shapes["rope"]}}
     vision = shapes["vision"] | {"out_hidden_size": text["hidden_size"], "patch_size": SIDE // 2, "window_size": WINDOW,
-                                 "spatial_merge_size": 2, "temporal_patch_size": 2, "hidden_act": "silu"}  # fmt: skip
+                                 "spatial_merge_size": 2, "temporal_patch_size": 2, "hidden_act": "silu"}
     config = Qwen2_5_VLConfig(
         text_config=text, vision_config=vision, tie_word_embeddings=True, image_token_id=ids("<|image_pad|>"),
         video_token_id=ids("<|video_pad|>"), vision_start_token_id=ids("<|vision_start|>"),
         vision_end_token_id=ids("<|vision_end|>"),
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     dtype = getattr(torch, workload.dtype)
     net = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype)
@@ -189,5 +189,5 @@ def build_folder(workload: Workload, folder: Path) -> None:
     preprocessor = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor",
                     "size": {"shortest_edge": 3136, "longest_edge": 12845056}, "min_pixels": 3136,
                     "max_pixels": 12845056, "patch_size": SIDE // 2, "temporal_patch_size": 2, "merge_size": 2,
-                    "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}  # fmt: skip
+                    "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")

@@ -23,9 +23,9 @@ from PIL import Image
 from minigrpo.bench.meter import fastest, free_memory, matrix_rate
 from minigrpo.config import Config, ConfigError, parse_config
 from minigrpo.loading import load_image_processor
-from minigrpo.parallel import compute_dtype
 from minigrpo.plan.estimate import RESERVE, Load, Machine, fits, largest_budget, memory, seconds
 from minigrpo.plan.shape import Shape, shape_of
+from minigrpo.replica import compute_dtype
 
 GB = 1e9
 # memory, bfloat16 products and bandwidth are the vendor's figures; what a step reaches of them is an assumption

@@ -9,7 +9,7 @@ from torch import nn
 
 from minigrpo.loading import read_config
 from minigrpo.models import VISION_FAMILIES
-from minigrpo.parallel import UNIT
+from minigrpo.replica import UNIT
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,16 @@ _HELP = {
 def parser() -> argparse.ArgumentParser:
     """The command line: a stage, and the options of that stage."""
     main = argparse.ArgumentParser("python -m mpcc.build", description=__doc__,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = main.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, text in _HELP.items():
         command = commands.add_parser(name, help=text, description=text,
-                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
+                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         stages = STAGES if name == "all" else (name,)
         _common(command)
         for add, wanted in ((_candidates, {"candidates"}), (_models, {"screen", "difficulty", "distractors", "traces"}),
                             (_screen, {"screen"}), (_distractors, {"distractors"}),
-                            (_curate, {"curate", "split"}), (_split, {"split"})):  # fmt: skip
+                            (_curate, {"curate", "split"}), (_split, {"split"})):
             if wanted & set(stages):
                 add(command)
     return main
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--coco", required=True, metavar="DIR",
-                         help="COCO folder: annotations/ and the images of --split")  # fmt: skip
+                         help="COCO folder: annotations/ and the images of --split")
     command.add_argument("--split", default="val2017", help="split of the folder")
     command.add_argument("--out", required=True, metavar="DIR", help="where the stages write")
     command.add_argument("--seed", type=int, default=0, help="decides ties, choices and the split")
@@ -67,7 +67,7 @@ def _candidates(command: argparse.ArgumentParser) -> None:
 def _models(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("models")
     group.add_argument("--respondent", action="append", default=[], metavar="WHO",
-                       help="local:FOLDER or api:MODEL@http://HOST:PORT/v1; may be given several times")  # fmt: skip
+                       help="local:FOLDER or api:MODEL@http://HOST:PORT/v1; may be given several times")
     group.add_argument("--judge", metavar="WHO", help="who rates, labels and writes traces; else the first respondent")
     group.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer")
     group.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for an endpoint")
@@ -94,7 +94,7 @@ def _curate(command: argparse.ArgumentParser) -> None:
 def _split(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("split")
     group.add_argument("--test-share", type=float, default=0.5, metavar="SHARE",
-                       help="share of the images that make the benchmark; 1 makes nothing else, 0 none")  # fmt: skip
+                       help="share of the images that make the benchmark; 1 makes nothing else, 0 none")
     group.add_argument("--halves", default="coco", metavar="NAME", help="ID and OOD categories: coco, scenes or a file")
     group.add_argument("--authors", action="store_true", help="write the authors' formats as well")
 

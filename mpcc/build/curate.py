@@ -31,7 +31,7 @@ ACTIONS = ("keep", "drop", "relabel")
 _FIELDS = ("action", "difficulty", "answer", "note")
 _SIDE = 640  # the longer side of a COCO image
 _SHOWN = ("id", "category_name", "supercategory", "difficulty", "reason", "confusing", "filled", "irrelevant", "rating",
-          "rating_text", "trace", "others_visible")  # fmt: skip
+          "rating_text", "trace", "others_visible")
 
 
 def write_page(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse",
-              "knives": "knife", "geese": "goose", "skis": "ski", "tvs": "tv"}  # fmt: skip
+              "knives": "knife", "geese": "goose", "skis": "ski", "tvs": "tv"}
 """Plurals that no rule finds."""
 
 _ALSO_CALLED = {

@@ -32,7 +32,7 @@ def split(pairs: Sequence[PairRecord], test_share: float, half_of: Mapping[str, 
     for pair in counted("split", pairs):
         if pair["category_name"] not in half_of:
             raise ValueError(f"pair {pair['id']}: category_name {pair['category_name']!r} is in neither half of the "
-                             "categories: correct it in curation, or name other halves with --halves")  # fmt: skip
+                             "categories: correct it in curation, or name other halves with --halves")
         part = "test" if pair["file_name"] in tested else "train"
         divided.append(pair | {"part": part, "half": half_of[pair["category_name"]]})
     unlabelled = [pair["id"] for pair in divided if pair["part"] == "test" and not pair.get("difficulty")]
@@ -49,7 +49,7 @@ def outputs(test_share: float, authors: bool) -> list[str]:
 
 
 def write_outputs(folder: Path, source: Path, coco_split: str, pairs: Sequence[PairRecord], names: Sequence[str],
-                  images: Path) -> None:  # fmt: skip
+                  images: Path) -> None:
     """Writes the files called `names` (see `outputs`); the benchmark is read back and checked before anything appears.
 
     Those that are not among `names` are removed: they would be of another split, and share images with the new ones.

@@ -136,7 +136,7 @@ class Build:
         return {
             "respondents": [who.name for who in self.respondents], "question": QUESTION, "samples": o.samples,
             "temperature": o.temperature, "max_new_tokens": o.max_new_tokens, "seed": o.seed,
-        }  # fmt: skip
+        }
 
     def _distractors(self, pairs: list[PairRecord]) -> Outcome:
         o, visible = self.options, {}

@@ -71,5 +71,5 @@ def write_stage(folder: Path, stage: str, split: str, settings: dict[str, Any], 
     write_json(path, {
         "format": FORMAT, "version": VERSION, "split": split, "stage": stage, "settings": settings,
         "dropped": outcome.dropped, "notes": outcome.notes, "pairs": outcome.pairs,
-    })  # fmt: skip
+    })
     return path

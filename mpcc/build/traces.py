@@ -33,7 +33,7 @@ _REVEALS = [re.compile(pattern, re.IGNORECASE) for pattern in (
     r"\b(?:according to|based on|from|per) the (?:prompt|question|instructions?|task|user|hint)\b",
     r"\bthe (?:prompt|question|instructions?|task|user|hint) (?:already )?(?:says|said|states|stated|tells|told|"
     r"mentions|mentioned|specifies|indicates|gives|gave|reveals)\b",
-)]  # fmt: skip
+)]
 
 
 def traces(pairs: Sequence[PairRecord], judge: Ask) -> Outcome:

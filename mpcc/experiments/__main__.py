@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m mpcc.experiments", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("table4", "ablations"), help="which comparison")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of every trained cell (default 3)")
     parser.add_argument("--benchmark", help="what eval.py scores on (default: the scenes benchmark)")

@@ -39,7 +39,7 @@ def cells(seeds: int, steps: int) -> list[Cell]:
     return [
         Cell(row, "id", seed, "rft+prior", tuple(half if word == "{half}" else word for word in options))
         for seed in range(seeds) for row, options in VARIANTS.items()
-    ]  # fmt: skip
+    ]
 
 
 def render(found: Summary) -> str:

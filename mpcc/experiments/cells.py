@@ -139,7 +139,7 @@ def run_cell(cell: Cell, place: Place) -> dict[str, Any]:
         "prior": {"prior": _course(steps, "logprob/prior"), "sampled": _course(steps, "logprob/sampled"),
                   "positive": _course(steps, "prior_positive")},
         "minutes": round((time.monotonic() - began) / 60, 2),
-    })  # fmt: skip
+    })
     return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -166,7 +166,7 @@ def _start(place: Place, log: Path, program: str, *words: str) -> None:
     with open(log, "a", encoding="utf-8") as file:
         print("$", " ".join(command[1:]), file=file, flush=True)
         status = subprocess.run(command, check=False, stdout=file, stderr=subprocess.STDOUT,
-                                env=os.environ | {"OMP_NUM_THREADS": str(threads)}).returncode  # fmt: skip
+                                env=os.environ | {"OMP_NUM_THREADS": str(threads)}).returncode
     if status:
         raise RuntimeError(f"{program} failed with exit code {status}; see {log}")
 
@@ -210,7 +210,7 @@ def draw_bars(path: Path, found: Summary, columns: Mapping[str, str]) -> None:
     for axes, (column, title) in zip(panels, columns.items(), strict=True):
         shown = [(i, found[row][column]) for i, row in enumerate(rows) if column in found[row]]
         axes.barh([i for i, _ in shown], [v["mean"] for _, v in shown], xerr=[v["spread"] for _, v in shown],
-                  color="#9aa5b5", ecolor="#1f4e79", capsize=3)  # fmt: skip
+                  color="#9aa5b5", ecolor="#1f4e79", capsize=3)
         if (chance := {"cho_e": 25, "cho_h": 100 / 7}.get(column.split()[1])) is not None:
             axes.axvline(chance, color="#d1495b", linewidth=1, linestyle=":")
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")

@@ -14,7 +14,7 @@ SETTINGS = ("id", "ood")
 MODES = {"base": "base", "prompt": "reasoning"}
 """Strategies that train nothing → the mode of eval.py."""
 COLUMNS = {"id cho_e": "ID Cho.E", "id cho_h": "ID Cho.H", "ood cho_e": "OOD Cho.E", "ood cho_h": "OOD Cho.H",
-           "id free": "ID free", "ood free": "OOD free"}  # fmt: skip
+           "id free": "ID free", "ood free": "OOD free"}
 """The paper's four, and the question that training asks."""
 
 
@@ -24,7 +24,7 @@ def cells(seeds: int) -> list[Cell]:
     return untrained + [
         Cell(name, setting, seed, name)
         for seed in range(seeds) for setting in SETTINGS for name in STRATEGIES
-    ]  # fmt: skip
+    ]
 
 
 def render(found: Summary) -> str:

@@ -67,7 +67,7 @@ def baselines(train: Sequence[Question], asked: Sequence[Question]) -> dict[str,
         "scene_shape_and_where": lambda scene, pair: (
             scene.place, shape_words(scene.items[pair.index].box), where_words(scene.items[pair.index].box)
         ),
-    }  # fmt: skip
+    }
     return {name: _lookup(look, train, asked) for name, look in looks.items()}
 
 

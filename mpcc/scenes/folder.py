@@ -17,7 +17,7 @@ from mpcc.scenes.categories import CATEGORIES, ID_OF, SUPERCATEGORY_OF
 from mpcc.scenes.world import Pair, Scene, generate
 
 DRAWN_BY = ("benchmark", "canvas", "categories", "countryside", "folder", "icons_indoor", "icons_outdoor",
-            "meals", "outdoor", "props", "rooms", "world")  # fmt: skip
+            "meals", "outdoor", "props", "rooms", "world")
 """Modules that decide what is written."""
 
 _SOURCES = b"".join((Path(__file__).parent / f"{module}.py").read_bytes() for module in DRAWN_BY)

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from minigrpo import VLM, Group, Packed, Policy, load_model, pack, parallel, sft_loss
+from minigrpo import VLM, Group, Packed, Policy, load_model, pack, sft_loss
+from minigrpo.cpu import keep_freed_memory
 from mpcc.scenes.curriculum import lesson, letters
 from mpcc.scenes.evaluation import measure
 from mpcc.scenes.tiny import write_untrained
@@ -46,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.steps < 1 or args.minutes <= 0:
         parser.error("--steps and --minutes must be positive")
-    parallel.start("cpu")  # keeps freed memory
+    keep_freed_memory()
     began = time.monotonic()
     write_untrained(args.out, train_tokenizer(), args.seed)
     vlm = load_model(args.out, dtype=torch.float32)

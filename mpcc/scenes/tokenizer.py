@@ -19,7 +19,7 @@ from mpcc.scenes.curriculum import lesson
 SPECIAL_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
     "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
-)  # fmt: skip
+)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"

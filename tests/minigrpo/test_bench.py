@@ -73,7 +73,7 @@ def test_operations_are_those_that_torch_counts(folder):
     assert flops.parameters(TOY) == sum(p.numel() for p in side.policy.parameters() if p.dim() > 1)
     length = TOY.prompt_tokens + TOY.completion
     done = replace(flops.work(TOY, shared=False)["scoring"], pairs=TOY.sequences * length**2,
-                   head=TOY.sequences * (TOY.completion + 1))  # fmt: skip
+                   head=TOY.sequences * (TOY.completion + 1))
     assert counter.get_total_flops() == pytest.approx(flops.forward(TOY, done), rel=0.002)
 
 
@@ -97,7 +97,7 @@ def test_both_sides_score_alike(folder):
     drawn = torch.stack([c for group in groups for c in group.completions])
     inputs = {"input_ids": torch.cat([inputs["input_ids"], drawn], 1),
               "attention_mask": torch.cat([inputs["attention_mask"], drawn * 0 + 1], 1),
-              "mm_token_type_ids": torch.cat([inputs["mm_token_type_ids"], drawn * 0], 1)}  # fmt: skip
+              "mm_token_type_ids": torch.cat([inputs["mm_token_type_ids"], drawn * 0], 1)}
     theirs = plain.logps(plain.policy, inputs, pixels, torch.arange(TOY.sequences))
     assert (mine - theirs.flatten()).abs().max() < 1e-4
 

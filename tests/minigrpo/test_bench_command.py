@@ -18,7 +18,7 @@ TOY = WORKLOADS["toy"]
 def step(rollout, update, peak):
     return {"rollout": {"seconds": rollout, "peak_memory": peak / 2},
             "update": {"seconds": update, "peak_memory": peak},
-            "step": {"seconds": rollout + update, "peak_memory": peak}}  # fmt: skip
+            "step": {"seconds": rollout + update, "peak_memory": peak}}
 
 
 def facts():
@@ -27,7 +27,7 @@ def facts():
 
 def test_medians_shares_and_ratios():
     ours = Measured(facts(), [step(1, 1, 5e8), step(2, 2, 6e8), step(9, 1, 5e8)],
-                    {"seconds_per_token": 0.2, "bare_seconds": 0.1, "bytes": 6e8, "memory_rate": 1e10})  # fmt: skip
+                    {"seconds_per_token": 0.2, "bare_seconds": 0.1, "bytes": 6e8, "memory_rate": 1e10})
     theirs = Measured({"micro_batch": 4}, [step(6, 10, 2e9)] * 3)
     found = report.summary(replace(TOY, beta=0), {"ours": ours, "plain": theirs}, rate=1e6)
     assert found["ours"]["step"]["seconds"] == 4 and found["ours"]["rollout"]["all_seconds"] == [1, 2, 9]
@@ -77,7 +77,7 @@ def test_a_sweep_is_drawn_and_keeps_what_it_has_when_a_side_fails(monkeypatch, t
     ("echo 'Traceback' >&2; echo 'ValueError: no weights' >&2; exit 1", "ours did not finish: ValueError: no weights"),
     ("exit 3", "ours did not finish: exit code 3"),
     ("kill -9 $$", "ours did not finish: it was killed, most likely for memory: give a smaller --micro-batch"),
-])  # fmt: skip
+])
 def test_a_side_that_fails_says_why_in_one_line(end, error, tmp_path, monkeypatch):
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{end}\n", encoding="utf-8")
@@ -102,7 +102,7 @@ def test_a_side_that_fails_says_why_in_one_line(end, error, tmp_path, monkeypatc
     ("--micro-batch 3", "--micro-batch 3 does not divide the 16 completions of a step"),
     ("--plot a.png", "--plot needs a --sweep to draw"),
     ("--sweep prompt 300 --plot nowhere/a.png", "folder nowhere does not exist"),
-])  # fmt: skip
+])
 def test_bad_options_are_one_line(options, error, capsys):
     with pytest.raises(SystemExit) as stopped:
         bench.main(options.split())
@@ -114,7 +114,7 @@ def test_trl_and_a_gpu_are_asked_for_before_anything_is_measured(monkeypatch, ca
     monkeypatch.setattr(bench, "find_spec", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for options, error in (("--against trl", "trl, which is not installed: pip install trl"),
-                           ("--workload gpu", "needs a GPU, and torch sees none")):  # fmt: skip
+                           ("--workload gpu", "needs a GPU, and torch sees none")):
         with pytest.raises(SystemExit) as stopped:
             bench.main(options.split())
         assert stopped.value.code == 2 and error in capsys.readouterr().err

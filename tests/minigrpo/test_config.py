@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigrpo.config import Config, ConfigError, Optim, load_config, parse_config, to_toml
+from minigrpo.config import Config, ConfigError, OptimConfig, load_config, parse_config, to_toml
 from minigrpo.options import options
 from minigrpo.task import Task
 
@@ -168,7 +168,7 @@ def test_the_written_configuration_reads_back_equal(tmp_path_factory, text, path
         config,
         model=dataclasses.replace(config.model, path=path),
         task=WithOptions.Config(coco=text, blur=blur, shape="polygon"),
-        optim=Optim(lr=lr),
+        optim=OptimConfig(lr=lr),
         grpo=dataclasses.replace(config.grpo, prior=prior),
     )
     file = tmp_path_factory.mktemp("toml") / "config.toml"
@@ -197,7 +197,7 @@ def test_the_written_file_says_what_each_field_means():
 
 def sections(task_config):
     return {field.name: type(field.default) for field in dataclasses.fields(Config) if field.name not in (
-        "task", "task_class")} | {"task": task_config}  # fmt: skip
+        "task", "task_class")} | {"task": task_config}
 
 
 def test_every_field_has_a_meaning():
@@ -220,7 +220,7 @@ def test_help_lists_every_option_aligned_and_within_the_terminal(capsys, monkeyp
     assert re.search(r"--grpo.objective +choice +grpo ", printed)
     assert max(map(len, lines)) <= width
     starts = {line.index(word) for line in lines for word in ("Peak learning", "AdamW's decay", "AdamW's decoupled")
-              if word in line}  # fmt: skip
+              if word in line}
     assert len(starts) == 1
 
 

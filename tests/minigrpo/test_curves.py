@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigrpo.config import Config, Run
+from minigrpo.config import Config, RunConfig
 from minigrpo.curves import PANELS, draw_curves, make_figure, smooth
 from minigrpo.metrics import RunLog
+from minigrpo.ranks import Ranks
 from minigrpo.task import Task
 
 METRICS = {"reward": 1.5, "reward/format": 0.75, "reward/exact": 0.25, "kl": 0.002, "entropy": 0.5, "length": 31.5,
-           "grad_norm": 0.8, "tokens_per_second": 812.3, "zero_variance": 0.125, "seconds": 2.0}  # fmt: skip
+           "grad_norm": 0.8, "tokens_per_second": 812.3, "zero_variance": 0.125, "seconds": 2.0}
 
 
 def test_smoothing_is_a_centred_mean_that_keeps_gaps():
@@ -30,7 +31,7 @@ def test_each_panel_draws_what_was_recorded(steps):
     assert labels == ["reward  1.5", "format  0.75", "exact  0.25"]
     assert {axes.get_lines()[-1].get_label() for axes in panels.values() if axes.get_lines()} == {
         "exact  0.25", "format  0.75", "kl  0.002", "entropy  0.5", "length  31.5", "tokens_per_second  812",
-        "zero_variance  0.125", panels["gradient norm"].get_lines()[-1].get_label()}  # fmt: skip
+        "zero_variance  0.125", panels["gradient norm"].get_lines()[-1].get_label()}
     raw = panels["gradient norm"].get_lines()[0]
     np.testing.assert_array_equal(raw.get_xdata(), range(1, steps + 1))
     np.testing.assert_array_equal(raw.get_ydata(), [math.nan if step == 5 else step for step in range(1, steps + 1)])
@@ -57,7 +58,8 @@ def test_curves_are_drawn_ten_times_a_run_but_not_when_that_takes_long(tmp_path,
     monkeypatch.setattr("minigrpo.metrics.time.monotonic", lambda: now[0])
     for seconds, expected in ((20.0, list(range(10, 101, 10))), (1.0, [10]), (4.0, [10, 40, 70, 100])):
         now[0] = 0.0
-        log = RunLog(Config("minigrpo.task:Task", Task.Config(), run=Run(dir=str(tmp_path / str(seconds)), steps=100)))
+        run = RunConfig(dir=str(tmp_path / str(seconds)), steps=100)
+        log = RunLog(Config("minigrpo.task:Task", Task.Config(), run=run), Ranks())
         for step in range(1, 101):
             now[0] += seconds
             log.step(step, METRICS)

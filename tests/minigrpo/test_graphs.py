@@ -126,7 +126,7 @@ def test_a_step_is_captured_once_it_has_been_made_in_its_shapes():
     former = made[6][1]
     assert isinstance(former, Noted), "who captures must know the former graph, to end it"
     assert made == [(8, 6), ("captured", None), ("replayed", 2), ("replayed", 2), (8, 12), (4, 12),
-                    ("captured", former), ("replayed", 7)]  # fmt: skip
+                    ("captured", former), ("replayed", 7)]
 
 
 def test_a_former_graph_ends_before_the_next_capture_and_not_while_it_runs(monkeypatch):

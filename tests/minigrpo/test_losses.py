@@ -74,7 +74,7 @@ def test_k3_does_not_overflow(ref):
     (1.25, 2.0, 2.5, False),  # above 1 + clip_low, below 1 + clip_high
     (0.75, -2.0, -1.6, True),  # below 1 − clip_low, above 1 − clip_high
     (1.5, 0.0, 0.0, False),
-])  # fmt: skip
+])
 def test_clip_cases(ratio, advantage, surrogate, clipped):
     result, gradient = one_token(ratio, advantage, clip_low=0.2, clip_high=0.3)
     assert result.loss.item() == pytest.approx(-surrogate, abs=1e-12)
@@ -148,7 +148,7 @@ def test_the_shaped_ratio_replaces_the_clipped_one_on_chosen_tokens_only():
     result = policy_loss(
         logps, tensor(math.log(0.1)).expand(3), tensor(2.0, 2.0, -1.0), tensor(1.0, 1.0, 1.0),
         shaped=torch.tensor([True, False, True]),
-    )  # fmt: skip
+    )
     result.loss.backward()
     assert result.ratio.tolist() == pytest.approx([0.75, 3.0, 0.75], abs=1e-12)
     assert result.clipped.tolist() == [0, 1, 0]
@@ -254,7 +254,7 @@ def test_sft_weights_replace_the_mean():
     (dict(objective="ppo"), "objective is grpo or paper, not 'ppo'"),
     (dict(objective="paper"), "'paper' needs reference"),
     (dict(beta=0.1), "beta > 0 needs reference"),
-])  # fmt: skip
+])
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         policy_loss(ONE, ONE, ONE, ONE, **options)

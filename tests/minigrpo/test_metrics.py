@@ -8,22 +8,23 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from minigrpo.config import Config, Run, parse_config
+from minigrpo.config import Config, RunConfig, parse_config
 from minigrpo.metrics import Completion, RunLog, Sums, show_completions
 from minigrpo.progress import clock, fit, progress_parts
+from minigrpo.ranks import Ranks
 from minigrpo.task import Task
 
 METRICS = {"reward": 1.5, "reward/format": 0.75, "reward/exact": 0.25, "kl": 0.002, "entropy": 0.5, "length": 31.5,
-           "grad_norm": 0.8, "tokens_per_second": 812.3, "zero_variance": 0.125, "seconds": 2.0}  # fmt: skip
+           "grad_norm": 0.8, "tokens_per_second": 812.3, "zero_variance": 0.125, "seconds": 2.0}
 
 
 def config(folder, steps=3):
-    return Config("minigrpo.task:Task", Task.Config(), run=Run(dir=str(folder), steps=steps))
+    return Config("minigrpo.task:Task", Task.Config(), run=RunConfig(dir=str(folder), steps=steps))
 
 
 def completion(**changes):
     values = {"step": 1, "id": "pair-7", "question": "Look.\nWhat is hidden?", "text": "<answer>cup</answer>",
-              "terms": {"format": 0.0, "exact": 1.0}, "reward": 1.0, "advantage": -0.5}  # fmt: skip
+              "terms": {"format": 0.0, "exact": 1.0}, "reward": 1.0, "advantage": -0.5}
     return Completion(**values | changes)
 
 
@@ -60,21 +61,21 @@ def test_a_mean_divides_the_sum_by_the_count_once():
     sums.total("tokens", torch.tensor(7))
     sums.peak("memory", 3)
     sums.peak("memory", -2)
-    assert sums.reduce() == {"length": 3.0, "tokens": 12.0, "memory": 3.0}
+    assert sums.reduce(Ranks()) == {"length": 3.0, "tokens": 12.0, "memory": 3.0}
 
 
 def test_a_mean_of_nothing_is_nan_and_no_figures_are_no_error():
     sums = Sums()
-    assert sums.reduce() == {}
+    assert sums.reduce(Ranks()) == {}
     sums.mean("kl", 0.0, 0)
-    assert math.isnan(sums.reduce()["kl"])
+    assert math.isnan(sums.reduce(Ranks())["kl"])
 
 
 def test_many_small_numbers_add_up_in_double_precision():
     sums = Sums()
     sums.mean("x", torch.tensor(2.0**24), 1)
     sums.mean("x", torch.tensor(1.0), 1)
-    assert sums.reduce()["x"] == (2**24 + 1) / 2
+    assert sums.reduce(Ranks())["x"] == (2**24 + 1) / 2
 
 
 def test_a_name_means_one_thing():
@@ -82,25 +83,26 @@ def test_a_name_means_one_thing():
     sums.total("x", 1)
     sums.peak("x", 1)
     with pytest.raises(ValueError, match="'x' is both a peak and a sum"):
-        sums.reduce()
+        sums.reduce(Ranks())
 
 
 def rank_main(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    ranks = Ranks(rank, 2)
     sums = Sums()
     for name in (["b", "a"], ["a", "b"])[rank]:  # the order in which names turn up differs
         sums.mean(name, [10.0, 2.0][rank], [1, 3][rank])
     if rank == 1:
         sums.mean("only on rank 1", 4.0, 2)
         sums.peak("memory", 9.0)
-    figures = sums.reduce()
-    log = RunLog(config(folder / "run"))
+    figures = sums.reduce(ranks)
+    log = RunLog(config(folder / "run"), ranks)
     log.step(1, {"loss": float(rank)})
     log.completions([completion(id=f"rank {rank}")])
     log.finish({"rank": rank})
     dist.barrier()
     try:
-        RunLog(config(folder / "run"))
+        RunLog(config(folder / "run"), ranks)
         error = ""
     except ValueError as caught:
         error = str(caught)
@@ -126,13 +128,13 @@ def test_two_ranks_share_figures_and_folder_and_only_the_first_writes(tmp_path):
 
 def test_the_folder_holds_all_of_the_run(tmp_path):
     made = config(tmp_path / "deep/run", steps=2)
-    log = RunLog(made)
+    log = RunLog(made, Ranks())
     log.step(1, METRICS | {"loss": torch.tensor(0.5), "lr": math.inf, "grad_norm": math.nan})
     log.step(2, METRICS)
     log.completions([completion(text="größe 猫", advantage=math.nan)])
     log.finish({"before": {"exact_match": 0.25}, "after": {"exact_match": math.nan}, "steps": 2})
     assert {path.name for path in log.dir.iterdir()} == {
-        "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png"}  # fmt: skip
+        "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png"}
     assert parse_config(["--config", str(log.dir / "config.toml")], "x:Y")[0] == made
     first, second = read_jsonl(log.dir / "metrics.jsonl")
     assert first == {"step": 1} | METRICS | {"loss": 0.5, "lr": None, "grad_norm": None}
@@ -144,29 +146,29 @@ def test_the_folder_holds_all_of_the_run(tmp_path):
 
 
 def test_a_run_is_never_overwritten(tmp_path):
-    log = RunLog(config(tmp_path / "run"))
+    log = RunLog(config(tmp_path / "run"), Ranks())
     log.step(1, METRICS)
     with pytest.raises(ValueError, match=r"run.dir: .*run already holds a run; name another folder"):
-        RunLog(config(tmp_path / "run"))
+        RunLog(config(tmp_path / "run"), Ranks())
     assert len(read_jsonl(tmp_path / "run/metrics.jsonl")) == 1
 
 
 def test_an_empty_folder_is_used_and_a_file_is_refused(tmp_path):
-    assert RunLog(config(tmp_path)).dir == tmp_path
+    assert RunLog(config(tmp_path), Ranks()).dir == tmp_path
     with pytest.raises(ValueError, match="run.dir: .*File exists"):
-        RunLog(config(tmp_path / "config.toml"))
+        RunLog(config(tmp_path / "config.toml"), Ranks())
 
 
 def test_an_empty_name_takes_the_next_number(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert str(RunLog(config("")).dir) == "runs/001"
+    assert str(RunLog(config(""), Ranks()).dir) == "runs/001"
     (tmp_path / "runs/007").mkdir()
     (tmp_path / "runs/old").mkdir()
-    assert str(RunLog(config("")).dir) == "runs/008"
+    assert str(RunLog(config(""), Ranks()).dir) == "runs/008"
 
 
 def test_a_result_that_fails_to_be_written_leaves_the_old_one(tmp_path):
-    log = RunLog(config(tmp_path / "run"))
+    log = RunLog(config(tmp_path / "run"), Ranks())
     log.finish({"steps": 0})
     with pytest.raises(TypeError):
         log.finish({"steps": object()})
@@ -180,7 +182,7 @@ def test_a_result_that_fails_to_be_written_leaves_the_old_one(tmp_path):
 def test_the_progress_line_says_it_all():
     line = fit(progress_parts({"step": 7} | METRICS, 120, 65.2, 3725))
     assert line == ("step   7/120  reward 1.50  (format 0.75)  exact 25 %  KL 0.002  entropy 0.50  length 31.5  "
-                    "812 tok/s  no variance 12 %  1:05 gone  1:02:05 left")  # fmt: skip
+                    "812 tok/s  no variance 12 %  1:05 gone  1:02:05 left")
 
 
 def test_what_was_not_measured_is_left_out_and_a_nan_is_shown():
@@ -198,14 +200,14 @@ def test_the_line_is_fitted_by_leaving_out_the_least_important(width):
 
 def test_a_terminal_gets_one_live_line_and_a_file_plain_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "50")
-    log = RunLog(config(tmp_path / "plain", steps=100))
+    log = RunLog(config(tmp_path / "plain", steps=100), Ranks())
     log.step(1, METRICS)
     plain = capsys.readouterr().out
     assert plain.count("\n") == 1 and "\r" not in plain and "\x1b" not in plain
     assert "step   1/100" in plain and "3:18 left" in plain  # 99 steps of 2 seconds
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    log = RunLog(config(tmp_path / "live", steps=100))
+    log = RunLog(config(tmp_path / "live", steps=100), Ranks())
     log.step(1, METRICS)
     log.step(2, METRICS)
     assert "\n" not in terminal.text and terminal.text.count("\r") == 2
@@ -215,7 +217,7 @@ def test_a_terminal_gets_one_live_line_and_a_file_plain_ones(tmp_path, monkeypat
 
 
 def test_completions_are_shown_about_ten_times_and_always_written(tmp_path, capsys):
-    log = RunLog(config(tmp_path / "run", steps=50))
+    log = RunLog(config(tmp_path / "run", steps=50), Ranks())
     for step in range(1, 51):
         log.completions([completion(step=step), completion(step=step, text="<answer>box</answer>")])
     shown = capsys.readouterr().out

@@ -14,7 +14,7 @@ from minigrpo.layout import continued_positions
 
 SMALL = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
              intermediate_size=96, vocab_size=280, max_position_embeddings=512, bos_token_id=None, eos_token_id=258,
-             pad_token_id=None)  # fmt: skip
+             pad_token_id=None)
 
 
 def text_model(family, **changes):
@@ -69,7 +69,7 @@ def test_completions_continue_as_the_model_itself_would_over_the_whole_sequence(
         whole, _ = vlm.net.model.get_rope_index(
             inputs["input_ids"], mm_token_type_ids=inputs["mm_token_type_ids"],
             image_grid_thw=inputs.get("image_grid_thw"), attention_mask=inputs["attention_mask"],
-        )  # fmt: skip
+        )
         assert torch.equal(prompt.position_ids, whole[:, 0, : len(prompt)])
         assert torch.equal(continued_positions(prompt, 6), whole[:, 0, len(prompt) - 1 :])
 
@@ -193,7 +193,7 @@ def test_end_tokens_come_from_everywhere(folder, tmp_path):
 @pytest.mark.parametrize("file, message", [
     ("model.safetensors", "has no weights"),
     ("config.json", "has no config.json"),
-])  # fmt: skip
+])
 def test_a_folder_that_lacks_a_file(folder, tmp_path, file, message):
     path = shutil.copytree(folder, tmp_path / "model")
     (path / file).unlink()
@@ -245,7 +245,7 @@ def test_flash_needs_a_gpu(folder):
     ("gpt2", dict(n_embd=64, n_layer=1, n_head=4), "dropout"),
     ("llama", dict(attention_dropout=0.1), "dropout"),
     ("recurrent_gemma", {}, "linear_attention"),
-])  # fmt: skip
+])
 def test_models_of_another_kind_are_refused(family, changes, message):
     with pytest.raises(ValueError, match=f"model type {family} is not supported: .*{message}"):
         VLM(text_model(family, **changes), tiny.tokenizer())

@@ -7,12 +7,12 @@ import tiny
 import torch
 from torch import nn
 
-from minigrpo.config import Optim
+from minigrpo.config import OptimConfig
 from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
 
 
 def rates(steps, **options):
-    return [learning_rate(step, steps, Optim(lr=1.0, **options)) for step in range(steps)]
+    return [learning_rate(step, steps, OptimConfig(lr=1.0, **options)) for step in range(steps)]
 
 
 def test_warm_up_rises_linearly_to_the_peak():
@@ -21,7 +21,7 @@ def test_warm_up_rises_linearly_to_the_peak():
 
 def test_linear_falls_evenly_to_one_part_at_the_last_step():
     assert rates(12, warmup=2 / 12, schedule="linear") == pytest.approx(
-        [0.5, 1.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])  # fmt: skip
+        [0.5, 1.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 
 
 def test_cosine_is_half_way_down_in_the_middle():
@@ -43,7 +43,7 @@ def test_no_step_has_a_rate_of_zero_or_above_the_peak(steps, warmup, schedule):
 
 def test_matrices_decay_and_norms_and_biases_do_not():
     net = tiny.net("qwen2_5_vl")
-    optimizer = make_optimizer(net, Optim(weight_decay=0.3, beta1=0.8, beta2=0.95))
+    optimizer = make_optimizer(net, OptimConfig(weight_decay=0.3, beta1=0.8, beta2=0.95))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, p in net.named_parameters():
         small = name.endswith("bias") or "norm" in name or "ln_q" in name
@@ -55,14 +55,14 @@ def test_matrices_decay_and_norms_and_biases_do_not():
 def test_frozen_parameters_are_left_out():
     layer = nn.Linear(3, 2)
     layer.weight.requires_grad_(False)
-    held = [p for group in make_optimizer(layer, Optim()).param_groups for p in group["params"]]
+    held = [p for group in make_optimizer(layer, OptimConfig()).param_groups for p in group["params"]]
     assert len(held) == 1 and held[0] is layer.bias
 
 
 def linear(gradient):
     layer = nn.Linear(2, 1, bias=False).double()
     layer.weight.grad = torch.tensor([gradient], dtype=torch.float64)
-    return layer, make_optimizer(layer, Optim(weight_decay=0.0))
+    return layer, make_optimizer(layer, OptimConfig(weight_decay=0.0))
 
 
 def test_the_first_adam_step_is_the_rate_in_each_direction():

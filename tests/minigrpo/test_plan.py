@@ -9,15 +9,17 @@ import torch
 from tiny import FAMILIES, VISION, net
 from torch.profiler import ProfilerActivity, profile
 
-from minigrpo import Group, Policy, Sampling, generate, pack, parallel, rollout
+from minigrpo import Group, Policy, Sampling, generate, pack, rollout
 from minigrpo.bench.flops import operations
 from minigrpo.bench.ours import Ours
 from minigrpo.bench.workload import WORKLOADS, build_folder
-from minigrpo.config import Config, Grpo, Model, Optim, Rollout
+from minigrpo.config import Config, GrpoConfig, ModelConfig, OptimConfig, RolloutConfig
 from minigrpo.optim import clip_and_step, make_optimizer
 from minigrpo.plan.__main__ import GPUS, main
 from minigrpo.plan.estimate import Load, activations, fits, largest_budget, memory, seconds
 from minigrpo.plan.shape import shape_of
+from minigrpo.ranks import Ranks
+from minigrpo.replica import load_roles
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared/data/qwen"
@@ -25,8 +27,8 @@ CPU = replace(GPUS["a100"], kind="cpu")
 
 
 def config(checkpointing=False, budget=10**6, beta=0.04, **rollout) -> Config:
-    return Config("", None, model=Model(gradient_checkpointing=checkpointing), grpo=Grpo(beta=beta),
-                  optim=Optim(tokens_per_micro_batch=budget), rollout=Rollout(**rollout))
+    return Config("", None, model=ModelConfig(gradient_checkpointing=checkpointing), grpo=GrpoConfig(beta=beta),
+                  optim=OptimConfig(tokens_per_micro_batch=budget), rollout=RolloutConfig(**rollout))
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,8 @@ def saved_bytes(policy: Policy, packed) -> int:
                          [((224, 168), 40, 6), ((448, 336), 10, 2), ((56, 56), 90, 8)])
 def test_activations_are_those_that_the_backward_pass_keeps(folder, checkpointing, image, completion, group):
     workload = replace(WORKLOADS["toy"], group_size=group, completion=completion, image=image)
-    model = Model(dtype="float32", gradient_checkpointing=checkpointing)
-    policy, *_ = parallel.load_roles(str(folder), model, parallel.Ranks(0, 1, torch.device("cpu")), False)
+    model = ModelConfig(dtype="float32", gradient_checkpointing=checkpointing)
+    policy, *_ = load_roles(str(folder), model, Ranks(), False)
     prompts = [policy.vlm.encode(sample) for sample in workload.samples(0)]
     drawn = [Group(p, [torch.arange(20, 20 + completion) for _ in range(group)]) for p in prompts]
     load = Load(1, 4, 2, workload.text_tokens, 4 * workload.image_tokens, workload.image_tokens)
@@ -84,13 +86,13 @@ def test_activations_are_those_that_the_backward_pass_keeps(folder, checkpointin
 
 
 def test_what_stays_and_the_cache_are_counted_to_the_byte(folder):
-    ranks = parallel.Ranks(0, 1, torch.device("cpu"))
-    policy, replica, reference = parallel.load_roles(str(folder), Model(dtype="float32"), ranks, True)
+    ranks = Ranks()
+    policy, replica, reference = load_roles(str(folder), ModelConfig(dtype="float32"), ranks, True)
     assert replica is policy.vlm
     load, run = Load(1, 4, 2, 20, 48, 12), config(group_size=4, max_new_tokens=6)
     parts = memory(shape_of(str(folder)), run, load, CPU)
     size = sum(p.nbytes for p in policy.parameters())
-    optimizer = make_optimizer(policy, Optim())
+    optimizer = make_optimizer(policy, OptimConfig())
     for p in policy.parameters():
         p.grad = torch.ones_like(p)
     clip_and_step(optimizer, policy, 1e-3, 1.0)
@@ -117,7 +119,7 @@ def test_what_stays_and_the_cache_are_counted_to_the_byte(folder):
 @pytest.mark.parametrize("changes", [
     {}, {"beta": 0.0}, {"checkpointing": True}, {"completion": 200, "image": (112, 84)},
     {"completion": 20, "image": (560, 420)},
-], ids=str)  # fmt: skip
+], ids=str)
 def test_the_peak_is_that_of_a_whole_step(folder, changes):
     """Every tensor that a step allocates and frees, as the allocator reports it."""
     workload = replace(WORKLOADS["toy"], **{"group_size": 8, "completion": 100, "image": (448, 336)} | changes)
@@ -156,7 +158,7 @@ def test_offloaded_parts_are_in_host_memory_and_cost_their_way_there(folder):
     moved = ("weights", "gradients", "Adam's averages")
     assert rest["host"] == sum(whole[part] for part in moved) == 8 * shape.parameters
     assert rest["peak"] == pytest.approx(whole["peak"] - rest["host"]) and not rest.keys() & set(moved)
-    split = replace(there, optim=Optim(tokens_per_micro_batch=32 + 6))  # a prompt and one of its completions
+    split = replace(there, optim=OptimConfig(tokens_per_micro_batch=32 + 6))  # a prompt and one of its completions
     found = [seconds(shape, c, load, GPUS["a100"]) for c in (run, there, split)]
     link, updated = 2 * shape.parameters / 25e9, 28 * shape.parameters / 1e11
     assert "offload" not in found[0]
@@ -167,14 +169,14 @@ def test_offloaded_parts_are_in_host_memory_and_cost_their_way_there(folder):
 def test_a_smaller_budget_keeps_less_and_the_proposed_one_is_the_last_that_fits(folder):
     shape, load = shape_of(str(folder)), Load(1, 4, 64, 20, 48, 12)
     run = config(group_size=8, max_new_tokens=64)
-    kept = [sum(activations(shape, replace(run, optim=Optim(tokens_per_micro_batch=n)), load, CPU))
+    kept = [sum(activations(shape, replace(run, optim=OptimConfig(tokens_per_micro_batch=n)), load, CPU))
             for n in (100, 600, 5000, 10**6)]
     assert kept == sorted(kept) and kept[0] < kept[1] < kept[2] < kept[3]
     room = replace(CPU, memory=2e8)
     budget = largest_budget(shape, run, load, room)
 
     def fitting(tokens: int) -> bool:
-        return fits(memory(shape, replace(run, optim=Optim(tokens_per_micro_batch=tokens)), load, room), room)
+        return fits(memory(shape, replace(run, optim=OptimConfig(tokens_per_micro_batch=tokens)), load, room), room)
 
     assert budget > 1024 and fitting(budget) and not fitting(budget + 1024)
     assert largest_budget(shape, run, load, replace(CPU, memory=2e6)) == 0
@@ -219,7 +221,7 @@ def test_a_model_without_eyes_gets_no_image(tmp_path, capsys):
     (["--model", "{folder}", "--gpus", "20"], "leaves one of 20 ranks idle"),
     (["--model", "{folder}", "--rollout.group", "4"], "rollout.group"),
     (["--model", "{folder}", "--model.offload", "true"], "model.offload needs several ranks"),
-])  # fmt: skip
+])
 def test_bad_options_are_one_line(folder, capsys, words, said):
     assert main([word.format(folder=folder) for word in words]) == 2
     found = capsys.readouterr().err

@@ -169,7 +169,7 @@ def test_a_sequence_is_its_reasoning_and_its_answer():
     longer = EncodedPrompt(
         "longer", torch.cat([prompt.input_ids, reasoning]), torch.cat([prompt.position_ids, positions], dim=1),
         prompt.pixel_values, prompt.image_grid_thw, prompt.image_positions,
-    )  # fmt: skip
+    )
     parts = [pack([Group(prompt, [reasoning])]), pack([Group(longer, [answer])])]
     total, *partial = [b.per_completion(Policy(vlm)(b).logps).item() for b in (whole, *parts)]
     assert abs(total - sum(partial)) < 1e-7 and min(abs(p) for p in partial) > 1

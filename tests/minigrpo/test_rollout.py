@@ -47,7 +47,7 @@ def test_greedy_rollouts_are_those_of_generate(family):
         out = plain.generate(
             **tiny.plain_inputs(vlm, prompt), max_new_tokens=14, do_sample=False, suppress_tokens=banned_list(vlm),
             eos_token_id=vlm.end_ids, pad_token_id=0,
-        )[0, len(prompt) :]  # fmt: skip
+        )[0, len(prompt) :]
         assert all(torch.equal(c, out) for c in group.completions)
         assert all(f == (int(out[-1]) in tiny.ENDS) for f in group.finished)
         lengths.add(len(out))
@@ -64,7 +64,7 @@ def test_penalty_and_nucleus_are_those_of_transformers(family):
         out = plain.generate(
             **tiny.plain_inputs(vlm, group.prompt), max_new_tokens=12, do_sample=False, repetition_penalty=1.4,
             suppress_tokens=banned_list(vlm), eos_token_id=vlm.end_ids, pad_token_id=0,
-        )[0, len(group.prompt) :]  # fmt: skip
+        )[0, len(group.prompt) :]
         assert torch.equal(group.completions[0], out)
     assert tiny.token_lists(greedy) != tiny.token_lists(free), "the penalty changed nothing"
     logits = torch.randn(5, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
@@ -212,7 +212,7 @@ def test_the_folders_generation_settings_change_nothing_but_the_end_tokens(tmp_p
     for folder in (plain, configured):
         tiny.vlm("qwen2_5_vl", torch.float32).save(folder)
     settings = {"do_sample": True, "temperature": 0.01, "top_k": 1, "top_p": 0.01, "repetition_penalty": 5.0,
-                "max_new_tokens": 2, "suppress_tokens": [1, 2], "eos_token_id": [258, 256, 40]}  # fmt: skip
+                "max_new_tokens": 2, "suppress_tokens": [1, 2], "eos_token_id": [258, 256, 40]}
     (configured / "generation_config.json").write_text(json.dumps(settings))
     a, b = load_model(plain), load_model(configured)
     assert a.end_ids == [258] and b.end_ids == [40, 256, 258]

@@ -22,7 +22,7 @@ def split_mix(key, token):
 def test_the_reference_generator_has_its_published_outputs():
     assert [split_mix(1234567, i) for i in range(3)] == [
         6457827717110365317, 3203168211198807973, 9817491932198370423,
-    ]  # fmt: skip
+    ]
 
 
 def test_uniform_is_split_mix_of_key_and_token():

@@ -40,13 +40,13 @@ def test_our_file_is_read(folder, tmp_path):
 
 def test_the_authors_evaluation_file_is_read_as_it_is(folder, tmp_path):
     path = theirs(tmp_path / "e.json", hard=[their_pair()], middle=[their_pair(), their_pair(bbox=[1.5, 2, 3, 4])],
-                  easy=[their_pair(file_name="2.png")])  # fmt: skip
+                  easy=[their_pair(file_name="2.png")])
     benchmark = read_benchmark(path, folder / "val2017", {"dog"})
     assert [item.difficulty for item in benchmark.items] == ["hard", "moderate", "moderate", "easy"]
     assert [item.id for item in benchmark.items] == [
         "val2017/1.png#10,10,40,30", "val2017/1.png#10,10,40,30~2", "val2017/1.png#1.5,2,3,4",
         "val2017/2.png#10,10,40,30",
-    ]  # fmt: skip
+    ]
     item = benchmark.items[0]
     assert item.confusing == ("cat", "fox", "wolf", "sheep"), "Cho.E's two stand first"
     assert item.irrelevant == ("pizza", "toilet", "kite") and benchmark.split == "val2017"
@@ -81,7 +81,7 @@ def test_an_item_written_and_read_is_the_same(tmp_path):
     ({"irrelevant": ["pizza", "."]}, "pair second: irrelevant '.' is no name"),
     ({"reason": 3}, "pair second: reason = 3 is not a text"),
     ({"file_name": "text.png"}, r"pair second: file_name: cannot read .*text\.png as an image"),
-])  # fmt: skip
+])
 def test_a_bad_item_is_named_with_file_and_field(folder, tmp_path, changes, match):
     (folder / "val2017" / "text.png").write_text("no image")
     path = ours(tmp_path / "b.json", our_pair(id="first"), our_pair(**{"id": "second"} | changes))
@@ -100,7 +100,7 @@ def test_a_bad_item_is_named_with_file_and_field(folder, tmp_path, changes, matc
     ({"irrelevant_negtive": ["pizza", "pizza"]}, "irrelevant_negtive holds 'pizza', .* irrelevant_negtive already"),
     ({"bbox": None}, "bbox None is not four finite numbers"),
     ({"category_name": ...}, "lacks category_name"),
-])  # fmt: skip
+])
 def test_a_bad_record_of_the_authors_is_named_in_their_words(tmp_path, changes, match):
     path = theirs(tmp_path / "e.json", middle=[their_pair(), their_pair(**changes)])
     with pytest.raises(ValueError, match=rf"e\.json: middle\[1\] \(1\.png\).*{match}") as caught:
@@ -123,7 +123,7 @@ def test_a_bad_record_of_the_authors_is_named_in_their_words(tmp_path, changes, 
     ('{"format": "mpcc-pairs", "version": 1, "pairs": []}', "split = None is not the name of a split"),
     ('{"format": "mpcc-pairs", "version": 1, "split": "a"}', "pairs is not a list"),
     ('{"format": "mpcc-pairs", "version": 1, "split": "a", "pairs": ["x"]}', r"pairs\[0\] is not an object"),
-])  # fmt: skip
+])
 def test_a_file_that_is_no_benchmark(tmp_path, text, match):
     path = tmp_path / "b.json"
     path.write_text(text)
@@ -159,7 +159,7 @@ def test_the_authors_file_works_on_real_images(tmp_path):
                    choose_negtive_confusion=["x1", "x2"], judgement_negtive_confusion=["x3", "x4"],
                    irrelevant_negtive=["x5", "x6"])
         for pair in instance_pairs(coco, 0.01, 0.5)
-    ]  # fmt: skip
+    ]
     names = category_names(REAL / "annotations" / "instances_val2017.json")
     benchmark = read_benchmark(theirs(tmp_path / "e.json", middle=pairs), REAL / "val2017", names)
     assert len(names) == 80 and len(benchmark.items) == len(pairs) > 100

@@ -26,7 +26,7 @@ def item(subtask, number, **changes):
         "answer": "(B)", "prompt": f"Which?\nSelect from the following choices.{listed}",
         "image_1": f"images/{number}_1.png", "image_2": f"images/{number}_2.png" if two else None,
         "image_3": None, "image_4": None,
-    }  # fmt: skip
+    }
     return made | changes
 
 
@@ -67,7 +67,7 @@ def test_a_sample_holds_prompt_and_images(blink):
 
 def test_scores_follow_the_letter(blink):
     said = {"Semantic_Correspondence": "<think> the (A) one </think><answer>(B)</answer>", "Relative_Depth": "B",
-            "Object_Localization": "It is hard to say.", "Spatial_Relation": "no"}  # fmt: skip
+            "Object_Localization": "It is hard to say.", "Spatial_Relation": "no"}
     records, found = score(lambda samples: [said[item.subtask] for item in samples.items], blink, system=False)
     assert [record["parsed"] for record in records] == ["B", "B", "B", "B", None, None, "B", "B"]
     assert {name: found[name]["percent"] for name in SUBTASKS} == dict(zip(SUBTASKS, (50, 50, 0, 50), strict=True))
@@ -87,7 +87,7 @@ def test_a_record_has_one_picture(blink):
     assert joined.size == (70, 30)
     assert (joined.getpixel((5, 5)), joined.getpixel((25, 5)), joined.getpixel((35, 5))) == (
         (100, 0, 0), (255, 255, 255), (200, 0, 0)
-    )  # fmt: skip
+    )
     assert pictures(blink)(records[2]).size == (20, 30)
 
 
@@ -168,7 +168,7 @@ def test_the_real_items_score_as_their_key_says():
     assert always("A")["n"] == SUBTASKS["Relative_Depth"]
     assert (always("A")["percent"], always("B")["percent"]) == (100 * 64 / 124, 100 * 60 / 124)
     records, found = score(lambda samples: [f"({item.truth}) {item.choices[ord(item.truth) - 65]}"
-                                            for item in samples.items], REAL, system=False)  # fmt: skip
+                                            for item in samples.items], REAL, system=False)
     assert found["Relative_Depth"]["percent"] == 100
     assert all(record["right"] for record in records)
     assert Samples(read_blink(REAL), system=True)[0].images[0].size == (500, 375)

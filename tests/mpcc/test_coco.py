@@ -20,7 +20,7 @@ SQUARE = [[10.0, 5.0, 20.0, 5.0, 20.0, 15.0, 10.0, 15.0]]
 
 def annotation(**changes):
     record = {"id": 7, "image_id": 1, "category_id": 3, "bbox": [10.0, 5.0, 10.0, 10.0], "area": 100.0, "iscrowd": 0,
-              "segmentation": SQUARE}  # fmt: skip
+              "segmentation": SQUARE}
     return record | changes
 
 
@@ -62,7 +62,7 @@ def test_reads_images_instances_and_crowds(folder):
     assert coco.images[1].file_name == "a.jpg"
     sign, dogs = coco.instances[7], coco.instances[8]
     assert (sign.category, sign.supercategory, sign.box, sign.crowd) == (
-        "stop sign", "outdoor", (10.0, 5.0, 10.0, 10.0), False)  # fmt: skip
+        "stop sign", "outdoor", (10.0, 5.0, 10.0, 10.0), False)
     assert (dogs.category, dogs.supercategory, dogs.crowd) == ("dog", "", True)
     assert coco.by_image[1] == [sign, dogs]
 
@@ -111,7 +111,7 @@ def test_compressed_run_lengths_of_any_mask_decode():
     ({"size": [30, 40]}, "broken run lengths"),
     ({"counts": "05d0", "size": [30, 40]}, "run lengths sum to 25, not to"),
     ({"counts": "05d", "size": [30, 40]}, "broken run lengths"),
-])  # fmt: skip
+])
 def test_broken_segmentations_name_their_annotation(folder, segmentation, match):
     coco = Coco(folder(content(annotation(segmentation=segmentation))), "val2017")
     with pytest.raises(ValueError, match=match) as caught:
@@ -260,7 +260,7 @@ def test_find_takes_the_best_overlap_of_the_category(folder):
 @needs_coco
 @pytest.mark.parametrize(("split", "images", "annotations", "crowds"), [
     ("train2017", 78, 744, 9), ("val2017", 47, 469, 7),
-])  # fmt: skip
+])
 def test_real_coco(split, images, annotations, crowds):
     coco = Coco(REAL, split)
     assert (len(coco.images), len(coco.instances)) == (images, annotations)

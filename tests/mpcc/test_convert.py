@@ -50,7 +50,7 @@ def test_every_field_of_the_pipeline_is_described_and_comes_back_or_is_said_to_b
 @pytest.mark.parametrize(("content", "expected"), [
     ('[{"file_name"', "is not whole JSON"),
     ('{"worst": []}', "is not a pairs file"),
-])  # fmt: skip
+])
 def test_a_broken_file_is_one_line_and_nothing_is_written(tmp_path, capsys, content, expected):
     (tmp_path / "in.json").write_text(content)
     assert main([str(tmp_path / "in.json"), str(tmp_path / "out.json"), "--to", "ours"]) == 1

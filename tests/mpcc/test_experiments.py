@@ -153,7 +153,7 @@ def test_several_cells_at_a_time_give_the_same_in_their_order(tmp_path, started)
 
 def test_mean_and_spread_are_over_seeds(tmp_path):
     results = [{"row": "rft", "setting": "id", "figures": {"cho_e": rate(p)}, "reward": [1.0, p]}
-               for p in (30.0, 36.0, 39.0)]  # fmt: skip
+               for p in (30.0, 36.0, 39.0)]
     found = summary(results)
     assert found["rft"]["id cho_e"] == {"mean": 35.0, "spread": pytest.approx(21**0.5), "n": 3}
     assert "35.00 ± 4.58" in table4.render(found) and "66.42" in table4.render(found)
@@ -161,4 +161,4 @@ def test_mean_and_spread_are_over_seeds(tmp_path):
     assert np.asarray(Image.open(tmp_path / "table.png").convert("L")).std() > 10
     draw_courses(tmp_path / "one.png", results[:1], ("rft",))
     assert np.asarray(Image.open(tmp_path / "reward.png")).tobytes() != np.asarray(
-        Image.open(tmp_path / "one.png")).tobytes()  # fmt: skip
+        Image.open(tmp_path / "one.png")).tobytes()

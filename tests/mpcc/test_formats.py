@@ -24,7 +24,7 @@ def test_our_file_keeps_every_field_also_those_it_does_not_know(tmp_path):
 
 def test_the_authors_evaluation_file_survives_the_way_through_ours(tmp_path):
     lists = {"hard": [their_pair()], "middle": [their_pair(file_name="2.png", bbox=[1.25, 2, 3.5, 4])],
-             "easy": [their_pair(category_name="A cat")]}  # fmt: skip
+             "easy": [their_pair(category_name="A cat")]}
     (tmp_path / "theirs.json").write_text(json.dumps(lists))
     split, pairs = pairs_of(tmp_path / "theirs.json")
     write_pairs(tmp_path / "ours.json", split, pairs)
@@ -54,7 +54,7 @@ def test_the_authors_training_file_survives_the_way_through_ours(tmp_path):
         {"file_name": "1.png", "bbox": [10, 10, 40, 30], "category_name": "dog", "supercategory": "animal",
          "cot_data": " A leash. "},
         {"file_name": "1.png", "bbox": [10, 10, 40, 30], "category_name": "dog", "supercategory": "animal"},
-    ]  # fmt: skip
+    ]
     (tmp_path / "theirs.json").write_text(json.dumps(records))
     split, pairs = pairs_of(tmp_path / "theirs.json", split="train2014")
     assert (split, pairs[0]["trace"]) == ("train2014", " A leash. ") and "cot_data" not in pairs[0]
@@ -69,7 +69,7 @@ def test_our_pairs_become_training_records(tmp_path):
     base = {"file_name": "1.png", "bbox": [10, 10, 40, 30], "category_name": "dog"}
     assert json.loads((tmp_path / "t.json").read_text()) == [
         base | {"supercategory": "animal", "cot_data": "A leash lies there."}, base | {"supercategory": ""},
-    ]  # fmt: skip
+    ]
 
 
 def test_an_annotation_id_makes_the_id_of_a_training_record(tmp_path):

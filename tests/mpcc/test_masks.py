@@ -167,7 +167,7 @@ def test_random_box_depends_on_the_seed_alone():
     places = {hidden_region(SIZE, Region(box=BOX), kind="random_box", seed=str(i)).tobytes() for i in range(12)}
     again = {hidden_region(SIZE, Region(box=BOX), kind="random_box", seed=str(i)).tobytes() for i in range(12)}
     small = {hidden_region(SIZE, Region(box=(5.0, 5.0, 9.0, 9.0)), kind="random_box", seed=str(i)).tobytes()
-             for i in range(12)}  # fmt: skip
+             for i in range(12)}
     assert places == again
     assert len(small) > 6
 
@@ -217,7 +217,7 @@ def test_footprint_of_a_box_outside_is_empty():
 @pytest.mark.parametrize(("option", "match"), [
     ({"kind": "circle"}, "mask = 'circle' is unknown: choose one of box, box_hard, polygon, instances, random_box"),
     ({"fill": "red"}, "fill = 'red' is unknown: choose one of black, mean"),
-])  # fmt: skip
+])
 def test_unknown_options_name_the_choices(option, match):
     with pytest.raises(ValueError, match=match):
         apply_mask(noise(), Region(box=BOX), **option)

@@ -14,7 +14,7 @@ def test_the_authors_training_file_is_read_as_it_is(folder, tmp_path):
     first, second, third = task(folder, pairs=path).samples()
     assert first.prior == "<think> A leash lies there. </think><answer>dog</answer>"
     assert (first.id, second.id, third.id) == (
-        "train2017/1.png#11", "train2017/1.png#12", "train2017/2.png#1,1,3,3")  # fmt: skip
+        "train2017/1.png#11", "train2017/1.png#12", "train2017/2.png#1,1,3,3")
     assert second.prior is None
     assert second.data["box"] == (71.0, 50.0, 20.0, 20.0)
     assert (third.data["answer"], third.data["supercategory"]) == ("zebra", "")
@@ -52,7 +52,7 @@ def test_repeated_pairs_keep_unique_ids(folder, tmp_path):
     (pair(cot_data=["a"]), r"\[1\]: cot_data = \['a'\] is not a text"),
     (pair(cot_data="<think>a</think>"), r"\[1\]: cot_data holds a tag"),
     (pair(annotation_id=14), r"\[1\]: image 1\.png has no annotation 14"),
-])  # fmt: skip
+])
 def test_unusable_records_name_file_place_and_field(folder, tmp_path, record, match):
     path = pairs_file(tmp_path / "p.json", pair(), record)
     with pytest.raises(ValueError, match=r"p\.json" + match) as caught:
@@ -84,7 +84,7 @@ def test_our_pairs_file_is_read_too(folder, tmp_path):
     ([pair(id="one", trace="<answer>dog</answer>")], "pair one: trace holds a tag"),
     ([pair(id="one", bbox=[90, 10, 40, 4])], r"pair one: bbox .* lies outside its image 1\.png"),
     ([pair(id="one", annotation_id=14)], r"pair one: image 1\.png has no annotation 14"),
-])  # fmt: skip
+])
 def test_unusable_pairs_of_ours_are_named_by_id(folder, tmp_path, pairs, match):
     with pytest.raises(ValueError, match=rf"p\.json: {match}") as caught:
         task(folder, pairs=own_file(tmp_path / "p.json", *pairs)).samples()
@@ -99,7 +99,7 @@ def test_an_unknown_version_is_refused(folder, tmp_path):
 def test_pairs_files_that_are_none(folder, tmp_path):
     path = tmp_path / "p.json"
     for text, match in (('[{"file_name"', "not whole JSON"), ('{"hard": []}', "top level must be a list"),
-                        ("[]", r"no object to hide in .*p\.json")):  # fmt: skip
+                        ("[]", r"no object to hide in .*p\.json")):
         path.write_text(text)
         with pytest.raises(ValueError, match=match):
             task(folder, pairs=str(path)).samples()

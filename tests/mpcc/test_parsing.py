@@ -71,7 +71,7 @@ SEVEN = (*OPTIONS, "umbrella", "bus", "wine glass")
     ("<answer>La réponse est B</answer>", "B"),
     ("<answer>La respuesta es: B y nada</answer>", "B"),
     ("<answer>Die Antwort ist „B“</answer>", "B"),
-])  # fmt: skip
+])
 def test_one_choice(completion, letter):
     assert parse_choice(completion, OPTIONS) == letter
 
@@ -132,7 +132,7 @@ def test_one_choice(completion, letter):
     "<answer>T-shirt</answer>",
     "<answer>vitamin-B12</answer>",
     "<answer>It's Bob's</answer>",
-])  # fmt: skip
+])
 def test_no_clear_choice(completion):
     assert parse_choice(completion, OPTIONS) is None
 
@@ -146,7 +146,7 @@ def test_no_clear_choice(completion):
     ("<answer>wine  glass</answer>", "G"),
     ("<answer>glass</answer>", None),
     ("<answer>It is a bus, an umbrella or so</answer>", None),
-])  # fmt: skip
+])
 def test_seven_options(completion, letter):
     assert parse_choice(completion, SEVEN) == letter
 
@@ -191,7 +191,7 @@ def test_the_pronoun_is_no_option_among_many():
     ("<think> yes", None),
     ("<answer>yes", None),
     ("", None),
-])  # fmt: skip
+])
 def test_yes_or_no(completion, said):
     assert parse_yes_no(completion) == said
 
@@ -202,7 +202,7 @@ def test_yes_or_no(completion, said):
     ("<answer>Point A is closer.</answer>", "A"),
     ("It is B, because the circle is closer to the lens.", "B"),
     ("<answer>closer</answer>", None),
-])  # fmt: skip
+])
 def test_options_that_begin_with_their_own_letter(completion, letter):
     assert parse_choice(completion, ("A is closer", "B is closer")) == letter
 
@@ -213,6 +213,6 @@ def test_options_that_begin_with_their_own_letter(completion, letter):
     ("dog", None),
     ("<answer> </answer>", None),
     ("<answer>dog", None),
-])  # fmt: skip
+])
 def test_a_free_answer_stands_in_its_tags(completion, text):
     assert parse_free(completion) == text

@@ -68,7 +68,7 @@ def test_a_record_holds_all_there_is_to_know():
         "supercategory": "group 0", "file_name": "0.jpg", "bbox": [1.0, 2.0, 30.0, 40.0],
         "options": list(question.options), "prompt": question.text, "system": True, "truth": question.truth,
         "completion": completion, "parsed": question.truth, "right": True,
-    }  # fmt: skip
+    }
 
 
 def test_answers_are_judged_by_their_kind():

@@ -15,13 +15,13 @@ def record(number, kind="cho_e", **changes):
         "supercategory": "animal", "file_name": f"{number}.jpg", "bbox": [1, 2, 3, 4],
         "options": ["cat", "dog", "pizza", "fox"], "prompt": "Which?", "system": True, "truth": "B",
         "completion": "<answer>B</answer>", "parsed": "B", "right": True,
-    }  # fmt: skip
+    }
     return made | changes
 
 
 def free(number, **changes):
     return record(number, "free", options=[], truth="dog", prompt="What is it?", parsed="dig", right=False,
-                  similarity=2 / 3, completion="<answer>dig</answer>", **changes)  # fmt: skip
+                  similarity=2 / 3, completion="<answer>dig</answer>", **changes)
 
 
 def statement(number, **changes):
@@ -32,7 +32,7 @@ RECORDS = [
     record(1), free(1), statement(1),
     record(2, difficulty="hard", parsed="D", right=False, completion="<answer>D</answer>", system=False),
     record(3, answer="cup", supercategory="kitchen", parsed=None, right=False, completion=EVIL),
-]  # fmt: skip
+]
 
 
 def image_of(made):
@@ -56,7 +56,7 @@ def test_an_item_is_shown_with_all_its_questions(browser):
     assert (browser.text("#answer"), browser.text("#label")) == ("dog", "easy")
     assert texts(browser, ".question .line") == [
         "Cho.Esaid Bright", "free-formsaid dig, true is dog, similarity 0.67wrong", "true/false, confusingsaid noright"
-    ]  # fmt: skip
+    ]
     assert texts(browser, ".question .completion")[1] == "<answer>dig</answer>"
     assert texts(browser, ".question details p")[0] == f"{SYSTEM_PROMPT}\n\nWhich?"
     assert texts(browser, ".chip.truth.given") == ["B dog"]
@@ -72,7 +72,7 @@ def test_each_item_has_its_picture_and_none_is_embedded_twice(browser, page):
         seen.append(browser.run(
             "const i = document.getElementById('image'); await i.decode();"
             "const p = document.createElement('canvas').getContext('2d'); p.drawImage(i, 0, 0);"
-            "return [i.naturalWidth, i.naturalHeight, p.getImageData(5, 5, 1, 1).data[0]]"))  # fmt: skip
+            "return [i.naturalWidth, i.naturalHeight, p.getImageData(5, 5, 1, 1).data[0]]"))
         browser.press("ArrowDown")
     assert [size for *size, _ in seen] == [[480, 360]] * 3
     assert [red for *_, red in seen] == pytest.approx([60, 120, 180], abs=4)

@@ -11,7 +11,7 @@ from mpcc.signatures import NGRAM, blacked_out, blindness, format_collapse, rend
 
 def item(number, answer="dog"):
     return Item(str(number), f"{number}.jpg", (1, 2, 3, 4), answer, "easy", ("cat", "fox", "wolf", "sheep"),
-                ("pizza", "toilet"))  # fmt: skip
+                ("pizza", "toilet"))
 
 
 def thought(number, text, image=None):
@@ -28,7 +28,7 @@ def test_rigidity_counts_what_a_trace_holds_word_for_word():
     # a-man-holds-a-long stands in the trace, the two that follow do not
     assert rigidity(records, traces) == {
         "n": NGRAM, "ngrams": 3, "from_traces": pytest.approx(100 / 3), "across_images": 0
-    }  # fmt: skip
+    }
     assert rigidity([thought(1, "A man holds a long leash")], traces)["from_traces"] == 100
     assert rigidity([thought(1, "a man holds two")], traces, n=2)["from_traces"] == pytest.approx(200 / 3)
 
@@ -50,7 +50,7 @@ def test_without_traces_no_share_of_them_is_claimed():
 def test_rigidity_of_no_reasoning_is_none():
     assert rigidity([thought(1, "a dog")], ["a dog"]) == {
         "n": 5, "ngrams": 0, "from_traces": None, "across_images": None
-    }  # fmt: skip
+    }
 
 
 def test_a_blacked_out_sample_asks_the_same_about_nothing():
@@ -84,7 +84,7 @@ def test_blindness_compares_with_the_all_black_run():
     assert found.keys() == {"cho_e", "free"}
     assert {name: rate["percent"] for name, rate in found["cho_e"].items()} == {
         "right": 100, "right_black": 40, "unchanged": 40
-    }  # fmt: skip
+    }
     free_form = found["free"]
     assert (free_form["right"]["percent"], free_form["right_black"]["percent"]) == (80, 20)
     assert (free_form["unchanged"]["n"], free_form["unchanged"]["percent"]) == (8, 25), "of those answered, 2"
@@ -129,7 +129,7 @@ def test_format_collapse_is_a_right_answer_without_the_tags(completion, formed, 
 def test_format_collapse_is_a_rate_over_free_form_answers():
     others = run(lambda question, i: "dog")[:1]
     found = format_collapse([*free("dog", "cat", "<answer>dog</answer>", "<think>x</think><answer>dog</answer>"),
-                             *others])  # fmt: skip
+                             *others])
     assert (found["collapsed"]["n"], found["collapsed"]["percent"], found["well_formed"]["percent"]) == (4, 50, 25)
     assert format_collapse(others) == {}
     assert format_collapse(free("It is a Fire  Hydrant", answer="fire hydrant"))["collapsed"]["percent"] == 100

@@ -118,7 +118,7 @@ def test_the_page_can_be_quoted():
 @pytest.mark.parametrize(("hits", "n", "low", "high"), [
     (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718),
     (20, 20, 0.8389, 1.0),
-])  # fmt: skip
+])
 def test_wilson_as_published(hits, n, low, high):
     """The examples of Newcombe, Statistics in Medicine 17 (1998), method 3, and one mirrored."""
     assert wilson(hits, n) == pytest.approx((low, high), abs=5e-5)

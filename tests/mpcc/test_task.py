@@ -21,7 +21,7 @@ def test_all_instances_within_the_limits_make_pairs(folder):
     samples = task(folder).samples()
     assert len(samples) == 4
     assert [sample.id for sample in samples] == [
-        "train2017/1.png#11", "train2017/1.png#12", "train2017/1.png#13", "train2017/3.png#17"]  # fmt: skip
+        "train2017/1.png#11", "train2017/1.png#12", "train2017/1.png#13", "train2017/3.png#17"]
     assert all(sample.prior is None for sample in samples)
 
 
@@ -106,7 +106,7 @@ def test_without_coco_the_scenes_are_used(folder, monkeypatch):
     ({"min_area": -0.1}, "0 <= min_area < max_area <= 1"),
     ({"min_area": float("nan")}, "0 <= min_area < max_area <= 1"),
     ({"held_out_split": "train2017"}, "held_out_split = 'train2017' is the training split"),
-])  # fmt: skip
+])
 def test_impossible_options_are_refused_before_any_work(options, match):
     with pytest.raises(ValueError, match=match):
         MaskedPrediction(Config(**options))
@@ -155,7 +155,7 @@ def test_evaluation_means(folder, tmp_path):
         "exact_match_black": 0.0,
         "collapsed": 2 / 4,
         "n": 4.0,
-    }, abs=1e-12)  # fmt: skip
+    }, abs=1e-12)
 
 
 def test_evaluation_shows_what_is_right_without_the_image_and_said_by_rote(folder, tmp_path):
@@ -172,7 +172,7 @@ def test_evaluation_shows_what_is_right_without_the_image_and_said_by_rote(folde
 def test_evaluation_of_the_scripted_reward(folder):
     figures = task(folder, held_out=1, reward="scripted").evaluate(answers(RIGHT))
     assert figures == pytest.approx({"exact_match": 1, "format": 1, "levenshtein": 1, "reward": 1.6, "n": 1,
-                                     "exact_match_black": 0, "collapsed": 0}, abs=1e-12)  # fmt: skip
+                                     "exact_match_black": 0, "collapsed": 0}, abs=1e-12)
 
 
 def test_nothing_held_out_evaluates_nothing(folder):

@@ -26,7 +26,7 @@ def test_reasoning_is_what_stands_before_the_answer(completion, thought):
 def test_words_are_lower_case_without_figures_and_punctuation():
     assert words("The dog's T-shirt, “isn’t” 2 m away: 狗, naïve!") == [
         "the", "dog", "t-shirt", "isn't", "m", "away", "狗", "naïve"
-    ]  # fmt: skip
+    ]
 
 
 def test_top_words_leave_stop_words_out_and_break_ties_by_alphabet():

@@ -110,7 +110,7 @@ class Endpoint:
         return 200, "application/json", json.dumps({
             "id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        })  # fmt: skip
+        })
 
     def _handler(endpoint):  # noqa: N805  the handler below has a self of its own
         class Handler(BaseHTTPRequestHandler):

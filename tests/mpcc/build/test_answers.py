@@ -31,7 +31,7 @@ GREEDY = Decoding(32)
 
 def ask(who, folder, question="what?", decoding=GREEDY, pairs=PAIRS):
     return interview("screen", who, [Prompt(p, question) for p in pairs], decoding, lambda p: Image.new("RGB", (8, 8)),
-                     folder)  # fmt: skip
+                     folder)
 
 
 def test_answers_come_in_the_order_of_the_prompts(tmp_path):
@@ -52,7 +52,7 @@ def test_what_changes_is_asked_anew(tmp_path):
     ask(Scripted(), tmp_path)
     for changes in ({"question": "why?"}, {"decoding": Decoding(33)}, {"decoding": Decoding(32, temperature=1.0)},
                     {"decoding": Decoding(32, temperature=1.0, seed=1)},
-                    {"pairs": [p | {"bbox": [0, 0, 9, 9]} for p in PAIRS]}):  # fmt: skip
+                    {"pairs": [p | {"bbox": [0, 0, 9, 9]} for p in PAIRS]}):
         who = Scripted()
         ask(who, tmp_path, **changes)
         assert len(who.asked) == 4, changes
@@ -120,7 +120,7 @@ def test_respondents_have_files_of_their_own():
 
 
 @pytest.mark.parametrize("options", [{"max_new_tokens": 0}, {"samples": 0}, {"temperature": -1.0},
-                                     {"temperature": float("nan")}, {"samples": 2}])  # fmt: skip
+                                     {"temperature": float("nan")}, {"samples": 2}])
 def test_impossible_decodings_are_refused(options):
     with pytest.raises(ValueError, match="at least|all the same"):
         Decoding(**({"max_new_tokens": 8} | options))

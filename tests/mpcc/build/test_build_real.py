@@ -46,15 +46,15 @@ def tiny_llava(folder, says):
     text = LlamaConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
                        num_key_value_heads=2, vocab_size=len(tokenizer), max_position_embeddings=4096,
                        bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-                       pad_token_id=tokenizer.pad_token_id)  # fmt: skip
+                       pad_token_id=tokenizer.pad_token_id)
     vision = CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                              image_size=56, patch_size=28, projection_dim=32)  # fmt: skip
+                              image_size=56, patch_size=28, projection_dim=32)
     config = LlavaConfig(vision_config=vision, text_config=text, vision_feature_layer=-1,
-                         image_token_index=tokenizer.convert_tokens_to_ids("<|image_pad|>"))  # fmt: skip
+                         image_token_index=tokenizer.convert_tokens_to_ids("<|image_pad|>"))
     images = CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
     processor = LlavaProcessor(images, tokenizer, patch_size=28, vision_feature_select_strategy="default",
                                image_token="<|image_pad|>", num_additional_image_tokens=1,
-                               chat_template=tokenizer.chat_template)  # fmt: skip
+                               chat_template=tokenizer.chat_template)
     torch.manual_seed(0)
     net = LlavaForConditionalGeneration(config)
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}
@@ -81,7 +81,7 @@ def server(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("served"), free_port()
     tiny_llava(folder, "<answer>kite</answer>")
     command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve", str(folder),
-               "--port", str(port), "--host", "127.0.0.1", "--device", "cpu"]  # fmt: skip
+               "--port", str(port), "--host", "127.0.0.1", "--device", "cpu"]
     log = (folder / "log").open("w")
     process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     try:
@@ -124,7 +124,7 @@ def words(out, judge, *respondents):
     """A scripted judge, because tiny models rate nothing."""
     named = [word for who in respondents for word in ("--respondent", who)]
     return ["--coco", COCO, "--out", out, "--judge", judge, *named, "--max-new-tokens", 48, "--per-image", 1,
-            "--min-area", 0.05]  # fmt: skip
+            "--min-area", 0.05]
 
 
 def given(pairs):
@@ -151,7 +151,7 @@ def test_two_local_models_and_a_served_one_make_a_benchmark_that_is_scored(
     assert run("all", *options) == 0
     assert capsys.readouterr().out.count("already done") == 7
     scored = ["eval.py", "--benchmark", out / "benchmark.json", "--images", COCO / "val2017", "--out", out / "eval",
-              "--mode", "base", "--no-black", "--halves", "coco", "--rollout.max_new_tokens", 8]  # fmt: skip
+              "--mode", "base", "--no-black", "--halves", "coco", "--rollout.max_new_tokens", 8]
     monkeypatch.setattr(sys, "argv", [str(word) for word in scored])
     importlib.import_module("eval").main()
     assert "Cho.E" in capsys.readouterr().out and (out / "eval/page.html").is_file()
@@ -180,7 +180,7 @@ def test_killed_in_each_stage_and_while_a_local_model_answers(endpoint, tmp_path
     assert run("all", *words(tmp_path / "whole", endpoint.spec, who)) == 0
     out, before = tmp_path / "killed", []
     for name in (*(stage_path(out, stage).name for stage in STAGES[:3]), "local",
-                 *(stage_path(out, stage).name for stage in STAGES[3:])):  # fmt: skip
+                 *(stage_path(out, stage).name for stage in STAGES[3:])):
         command = [sys.executable, "-c", DIES, name, "all", *map(str, words(out, endpoint.spec, who))]
         killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert killed.returncode == -signal.SIGKILL, killed.stderr

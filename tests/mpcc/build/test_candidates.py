@@ -33,13 +33,13 @@ def test_what_fits_and_what_does_not(tmp_path, mixed):
     assert found.pairs[0] == {
         "id": "val2017/1.png#1", "file_name": "1.png", "bbox": [10, 10, 40, 30], "category_name": "dog",
         "supercategory": "animal", "annotation_id": 1, "area": 0.15, "truncated": False, "others_visible": True,
-    }  # fmt: skip
+    }
     assert [pair["truncated"] for pair in found.pairs] == [False, False, True]
     assert [pair["others_visible"] for pair in found.pairs] == [True, True, False]
     assert found.dropped == {
         "val2017/1.png#4": "smaller than min_area", "val2017/2.png#5": "larger than max_area",
         "val2017/2.png#6": "crowd",
-    }  # fmt: skip
+    }
 
 
 def test_truncated_and_repeated_ones_can_be_dropped(tmp_path, mixed):
@@ -53,7 +53,7 @@ def test_truncated_and_repeated_ones_can_be_dropped(tmp_path, mixed):
 @pytest.mark.parametrize(("box", "cut"), [
     ([3, 3, 10, 10], False), ([2, 3, 10, 10], True), ([3, 2, 10, 10], True), ([3, 3, 94, 10], False),
     ([3, 3, 95, 10], True), ([3, 3, 10, 75], True), ([3, 3, 10, 74], False), ([-0.5, 3, 10, 10], True),
-])  # fmt: skip
+])
 def test_truncation_is_within_two_pixels_of_the_edge(box, cut):
     assert is_truncated(box, ImageEntry(1, "1.png", 100, 80)) is cut
 
@@ -61,7 +61,7 @@ def test_truncation_is_within_two_pixels_of_the_edge(box, cut):
 def test_other_instances_are_those_the_task_sees(tmp_path, mixed):
     found = outcome(tmp_path, mixed)
     samples = MaskedPrediction(MaskedPrediction.Config(coco=str(tmp_path), train_split="val2017",
-                                                       held_out_split="none")).samples()  # fmt: skip
+                                                       held_out_split="none")).samples()
     assert {s.id: s.data["others_visible"] for s in samples} == {p["id"]: p["others_visible"] for p in found.pairs}
 
 
@@ -79,12 +79,12 @@ def test_one_of_each_category_comes_before_the_second_of_any(tmp_path):
 
 def test_the_seed_chooses(tmp_path):
     chosen = {seed: tuple(pair["id"] for pair in outcome(tmp_path / str(seed), crowded(), seed, per_image=1).pairs)
-              for seed in range(8)}  # fmt: skip
+              for seed in range(8)}
     assert len(set(chosen.values())) > 2
     assert chosen[3] == tuple(p["id"] for p in outcome(tmp_path / "again", crowded(), 3, per_image=1).pairs)
 
 
 def test_the_order_is_by_file_name_and_annotation(tmp_path):
     boxes = [annotation(9, 3, 1, [10, 10, 20, 20]), annotation(8, 1, 1, [10, 10, 20, 20]),
-             annotation(2, 3, 2, [40, 40, 20, 20])]  # fmt: skip
+             annotation(2, 3, 2, [40, 40, 20, 20])]
     assert [pair["annotation_id"] for pair in outcome(tmp_path, boxes).pairs] == [8, 2, 9]

@@ -16,7 +16,7 @@ def pair(number, **changes):
         "category_name": "dog", "supercategory": "animal", "annotation_id": number, "difficulty": "easy",
         "reason": "object analogy", "confusing": ["cat", "fox", "wolf", "sheep"], "filled": ["sheep"],
         "irrelevant": ["pizza", "toilet"], "rating": 4, "rating_text": "It follows.", "trace": "It barks.",
-    }  # fmt: skip
+    }
     return made | changes
 
 
@@ -49,16 +49,16 @@ def page(tmp_path, request):
 def test_a_pair_is_shown_with_everything_that_a_curator_needs(browser):
     seen = {name: browser.text(f"#{name}") for name in ("answer", "label", "reason", "trace", "rating")}
     assert seen == {"answer": "dog", "label": "easy", "reason": "object analogy", "trace": "It barks.",
-                    "rating": "4 of 5: It follows."}  # fmt: skip
+                    "rating": "4 of 5: It follows."}
     assert browser.run("return [...document.querySelectorAll('.chip')].map(c => c.textContent + c.className)") == [
         "catchip", "foxchip", "wolfchip", "sheepchip filled", "pizzachip", "toiletchip"
-    ]  # fmt: skip
+    ]
     colours = []
     for _ in PAIRS:
         colours.append(browser.run(
             "const i = document.getElementById('image'); await i.decode();"
             "const p = document.createElement('canvas').getContext('2d'); p.drawImage(i, 0, 0);"
-            "return p.getImageData(5, 5, 1, 1).data[1]"))  # fmt: skip
+            "return p.getImageData(5, 5, 1, 1).data[1]"))
         browser.press("j")
     assert colours == pytest.approx([40, 80, 120, 160], abs=4), "each pair with its own picture"
 
@@ -180,7 +180,7 @@ def test_another_answer_takes_its_supercategory_and_loses_the_trace():
     known, unknown = apply_decisions(PAIRS, decide(
         n1={"action": "relabel", "answer": "cup"}, n2={"action": "drop"}, n3={"action": "drop"},
         n4={"action": "relabel", "answer": "unicorn", "difficulty": "hard"},
-    ))  # fmt: skip
+    ))
     assert (known["category_name"], known["supercategory"], known["reason"]) == ("cup", "kitchen", "object analogy")
     assert (unknown["category_name"], unknown["supercategory"], unknown["difficulty"]) == ("unicorn", "", "hard")
     assert "trace" not in known and "trace" not in unknown
@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path):
     with pytest.raises(ValueError, match="decision on elsewhere: there is no such pair"):
         read_decisions(write(path, {"elsewhere": {"action": "keep"}}), PAIRS)
     for change, message in (({"format": "x"}, "no decisions file"), ({"version": 2}, "version 2 is unknown"),
-                            ({"decisions": []}, "must be an object")):  # fmt: skip
+                            ({"decisions": []}, "must be an object")):
         with pytest.raises(ValueError, match=message):
             read_decisions(write(path, {}, **change), PAIRS)
     path.write_text('{"format": "mpcc-decisions", "vers')

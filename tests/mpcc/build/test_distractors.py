@@ -15,10 +15,10 @@ SAME = [("bus", "buses"), ("bus", "school bus"), ("vase", "vases"), ("couch", "c
         ("mouse", "mice"), ("tie", "ties"), ("glass", "wine glasses"), ("person", "people"), ("person", "old man"),
         ("skis", "ski"), ("skis", "skis"), ("knife", "knives"), ("cell phone", "phone"), ("tv", "television"),
         ("cookie", "cookies"), ("pony", "ponies"), ("potted plant", "plant"), ("teddy bear", "teddy-bears"),
-        ("hot dog", "dog"), ("frisbee", "a frisbee")]  # fmt: skip
+        ("hot dog", "dog"), ("frisbee", "a frisbee")]
 DIFFERENT = [("car", "carrot"), ("cup", "cake"), ("keyboard", "board"), ("bus", "truck"), ("tie", "kite"),
              ("bed", "bedside lamp"), ("sports ball", "baseball bat"), ("stop sign", "traffic light"),
-             ("skateboard", "surfboard"), ("bear", "pear")]  # fmt: skip
+             ("skateboard", "surfboard"), ("bear", "pear")]
 
 
 @pytest.mark.parametrize(("a", "b"), SAME)
@@ -167,7 +167,7 @@ def test_filled_names_are_marked_and_come_last(data):
 def test_irrelevant_names_that_had_to_be_taken_from_the_scene_are_noted(data):
     outcome = run(data, says("radio", "lamp", "shelf", "fish tank"), visible={"person", "bus", "bench", "couch", "cup"})
     met = sum(data.with_any(name, {"person", "bus", "bench", "couch", "cup", "tv"}) > 0
-              for name in outcome.pairs[0]["irrelevant"])  # fmt: skip
+              for name in outcome.pairs[0]["irrelevant"])
     assert met and outcome.notes == {"1": f"{met} of 2 irrelevant names do appear with what the image shows"}
 
 

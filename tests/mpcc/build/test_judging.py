@@ -8,7 +8,7 @@ from mpcc.rewards import reward_terms
 from mpcc.scenes.world import DIFFICULTY
 
 PAIRS = [{"id": f"val2017/{i}.jpg#{i}", "file_name": f"{i}.jpg", "bbox": [1, 2, 3, 4], "category_name": name}
-         for i, name in enumerate(("dog", "bus", "cup"))]  # fmt: skip
+         for i, name in enumerate(("dog", "bus", "cup"))]
 
 
 def judge(*replies):
@@ -96,7 +96,7 @@ def test_kinds_and_levels_are_those_of_the_scenes():
 def test_labels_are_stored_and_missing_ones_noted():
     outcome = difficulty.label(PAIRS, judge("Kind: scene analogy", "Kind: local features", "?"))
     assert [(p["difficulty"], p["reason"]) for p in outcome.pairs] == [
-        ("moderate", "scene analogy"), ("easy", "local features"), (None, None)]  # fmt: skip
+        ("moderate", "scene analogy"), ("easy", "local features"), (None, None)]
     assert outcome.notes == {PAIRS[2]["id"]: difficulty.UNREADABLE} and not outcome.dropped
 
 
@@ -179,4 +179,4 @@ def test_a_pair_without_a_trace_stays():
     outcome = traces.traces(PAIRS, judge(good, good, "<think>As mentioned.</think><answer>cup</answer>"))
     assert outcome.pairs == [PAIRS[0] | {"trace": THINK}, PAIRS[1], PAIRS[2]]
     assert outcome.notes == {PAIRS[1]["id"]: "no trace: it ends in another answer",
-                             PAIRS[2]["id"]: "no trace: it reveals that the answer was told"}  # fmt: skip
+                             PAIRS[2]["id"]: "no trace: it reveals that the answer was told"}

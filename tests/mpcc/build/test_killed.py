@@ -27,9 +27,9 @@ def start(coco, endpoint):
     def begin(out, dies_at=None):
         program = ["-c", DIES, dies_at] if dies_at else ["-m", "mpcc.build"]
         words = ["all", "--coco", coco, "--out", out, "--respondent", endpoint.spec, "--parallel", PARALLEL,
-                 "--max-new-tokens", 32]  # fmt: skip
+                 "--max-new-tokens", 32]
         return subprocess.Popen([sys.executable, *program, *map(str, words)], text=True, cwd=ROOT,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     return begin
 
@@ -50,7 +50,7 @@ def test_killed_while_models_answer(start, endpoint, tmp_path):
     endpoint.answered.clear()
     # once in each stage: every request after the third answer of the stage is held, and all workers wait
     total, sizes = 0, [sum(word in question for question, _ in questions) for word in
-                       ("How strongly", "Which kind", "most likely hidden", "Write what")]  # fmt: skip
+                       ("How strongly", "Which kind", "most likely hidden", "Write what")]
     assert sum(sizes) == len(questions) and min(sizes) > PARALLEL + 3
     for stage, size in zip(ASKING, sizes, strict=True):
         endpoint.hold_after = total + 3

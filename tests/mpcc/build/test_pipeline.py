@@ -30,7 +30,7 @@ def test_all_stages_give_a_benchmark_and_training_pairs(build, endpoint, coco, o
     assert {trace for trace in traces if trace} == {"The things around it, beside it, suggest it."}
     theirs = read_benchmark(out / "benchmark-authors.json").items
     assert {(i.answer, i.confusing, i.irrelevant) for i in theirs} == {
-        (i.answer, i.confusing, i.irrelevant) for i in benchmark.items}  # fmt: skip
+        (i.answer, i.confusing, i.irrelevant) for i in benchmark.items}
     assert len(read_pairs(out / "train-authors.json")[1]) == len(train)
     assert 'id="' in (out / "curate.html").read_text(encoding="utf-8")
     assert f"split: test {len(benchmark.items)} pairs" in said
@@ -39,7 +39,7 @@ def test_all_stages_give_a_benchmark_and_training_pairs(build, endpoint, coco, o
 def test_the_summary_counts_what_was_dropped_and_why(build, endpoint, out):
     _, said, progress = build("all", "--respondent", endpoint.spec)
     assert all(any(line.startswith(f"{s} ") or line.startswith(f"{s}: ") for line in progress.splitlines())
-               for s in STAGES), "a progress line of every stage"  # fmt: skip
+               for s in STAGES), "a progress line of every stage"
     kept = {s: json.loads(stage_path(out, s).read_text(encoding="utf-8")) for s in STAGES}
     assert f"candidates: kept {len(kept['candidates']['pairs'])} of 24 in " in said
     dropped = len(kept["candidates"]["pairs"]) - len(kept["screen"]["pairs"])

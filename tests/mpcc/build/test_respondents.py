@@ -176,7 +176,7 @@ def test_a_local_model_answers_as_the_engine_does(folder, decoding, monkeypatch)
     prompts = [model.encode(Sample(p["id"], "what is hidden?", (image_of(p),))) for p in PAIRS]
     groups = generate(model, prompts, decoding.samples, Sampling(8, decoding.temperature), seed=decoding.seed)
     assert found == {(p["id"], slot): model.decode(group.completions[slot])
-                     for p, group in zip(PAIRS, groups, strict=True) for slot in range(decoding.samples)}  # fmt: skip
+                     for p, group in zip(PAIRS, groups, strict=True) for slot in range(decoding.samples)}
     assert len(set(found.values())) > 1
 
 

@@ -51,7 +51,7 @@ HEAD = {"format": "mpcc-halves", "version": 1}
     (HEAD | {"id": ["dog"]}, "ood is not a list of category names"),
     (HEAD | {"id": ["dog", 3], "ood": []}, "id is not a list of category names"),
     (HEAD | {"id": ["dog"], "ood": ["cat", "dog"]}, "category 'dog' stands twice"),
-])  # fmt: skip
+])
 def test_broken_halves_are_refused(tmp_path, content, message):
     (tmp_path / "h.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
@@ -59,7 +59,7 @@ def test_broken_halves_are_refused(tmp_path, content, message):
 
 
 PAIRS = [{"id": f"{i}#{j}", "file_name": f"{i}.jpg", "category_name": name, "difficulty": "easy"}
-         for i in range(40) for j, name in enumerate(("dog", "bus"))]  # fmt: skip
+         for i in range(40) for j, name in enumerate(("dog", "bus"))]
 HALF_OF = {"dog": "id", "bus": "ood"}
 
 

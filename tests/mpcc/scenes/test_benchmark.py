@@ -62,7 +62,7 @@ def test_the_same_bytes_come_out_of_every_process(tmp_path, monkeypatch):
         f"benchmark.COUNTS = {few}; folder.write_benchmark(Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "there")], check=True, timeout=120, cwd=ROOT,
-                   env=os.environ | {"PYTHONHASHSEED": "7"})  # fmt: skip
+                   env=os.environ | {"PYTHONHASHSEED": "7"})
     files = sorted(path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.*"))
     assert len(files) > 30
     for name in files:

@@ -85,5 +85,5 @@ def test_the_same_files_come_out_every_time(small, tmp_path, monkeypatch):
     monkeypatch.setattr(scenes_folder, "IMAGES", {"train2017": 30, "val2017": 10})
     again = ensure_scenes(tmp_path)
     for name in ("pairs_train2017.json", "annotations/instances_val2017.json", "val2017/000000000007.jpg",
-                 "benchmark.json", "annotations/instances_benchmark2017.json"):  # fmt: skip
+                 "benchmark.json", "annotations/instances_benchmark2017.json"):
         assert (again / name).read_bytes() == (small / name).read_bytes()

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from minigrpo import generate, load_model
-from minigrpo.checkpoint import export
+from minigrpo.export import export
 from minigrpo.sampling import Sampling
 
 
@@ -83,7 +83,7 @@ def test_a_new_export_replaces_the_old_one_altogether(tmp_path):
     assert export(second, folder) == folder
     assert not (folder / "preprocessor_config.json").exists()
     assert all(torch.equal(a, b) for a, b in
-               zip(load_model(folder).net.parameters(), second.net.parameters(), strict=True))  # fmt: skip
+               zip(load_model(folder).net.parameters(), second.net.parameters(), strict=True))
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 

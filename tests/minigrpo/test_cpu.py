@@ -1,16 +1,19 @@
 """Linear layers in oneDNN: the products, gradients, scores and rollouts of torch's own, to float32 rounding."""
 
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from running import ROOT
 from torch import nn
 
-from minigrpo import Policy, Sampling, generate, linear, pack
-from minigrpo.linear import Linear, Patches, has_slow_products, use_fast_products
+from minigrpo import Policy, Sampling, cpu, generate, pack
+from minigrpo.cpu import Linear, Patches, has_slow_products, use_fast_products
 from minigrpo.loading import load_model
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
@@ -91,13 +94,13 @@ def test_views_that_are_not_contiguous():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_precisions_are_torch_s_own(dtype, monkeypatch):
     fast, _ = pair(6, 4, dtype=dtype)
-    monkeypatch.setattr(linear, "product", None)
+    monkeypatch.setattr(cpu, "product", None)
     assert fast(torch.randn(3, 6, dtype=dtype)).dtype is dtype
 
 
 def test_no_rows_and_autocast_are_torch_s_own(monkeypatch):
     fast, _ = pair(6, 4)
-    monkeypatch.setattr(linear, "product", None)
+    monkeypatch.setattr(cpu, "product", None)
     assert fast(torch.randn(0, 6)).shape == (0, 4)
     with torch.autocast("cpu", torch.bfloat16):
         assert fast(torch.randn(3, 6)).dtype is torch.bfloat16
@@ -139,13 +142,13 @@ def test_rollouts_of_a_model(twins):
 @pytest.mark.parametrize(("vendor", "width", "slow"), [
     ("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False),
     (None, "AVX512", False),
-])  # fmt: skip
+])
 def test_a_loaded_model_has_them_where_torch_s_own_are_slow(vendor, width, slow, monkeypatch, tmp_path):
     if not torch.backends.mkl.is_available():
         pytest.skip("this torch was built without MKL")
     if vendor:
         (tmp_path / "cpuinfo").write_text(f"processor : 0\nvendor_id : {vendor}\n", encoding="utf-8")
-    monkeypatch.setattr(linear, "CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(cpu, "CPU", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)
     assert has_slow_products() is slow
     tiny.vlm("llama", torch.float32).save(tmp_path / "model")
@@ -156,7 +159,7 @@ def test_a_loaded_model_has_them_where_torch_s_own_are_slow(vendor, width, slow,
 SHAPES = """
 import torch
 from torch import nn
-from minigrpo.linear import use_fast_products
+from minigrpo.cpu import use_fast_products
 layer = nn.Linear(192, 192)
 use_fast_products(layer)
 def resident():
@@ -176,10 +179,52 @@ def test_shapes_that_were_met_are_not_all_remembered():
     """Each took a third of a megabyte, between the activations, whose memory then could not be used again."""
 
     def kilobytes(**user) -> int:
-        env = {k: v for k, v in os.environ.items() if k not in linear.KEPT}
+        env = {k: v for k, v in os.environ.items() if k not in cpu.KEPT}
         command = [sys.executable, "-c", SHAPES]
         return int(subprocess.run(command, env=env | user, check=True, stdout=subprocess.PIPE).stdout)
 
-    ours, remembered = kilobytes(), kilobytes(**dict.fromkeys(linear.KEPT, "100000"))
+    ours, remembered = kilobytes(), kilobytes(**dict.fromkeys(cpu.KEPT, "100000"))
     assert remembered > 50_000, "what the user set is kept"
     assert ours < remembered / 4
+
+
+FAULTS = """
+import resource, sys, torch
+from minigrpo.cpu import keep_freed_memory
+if sys.argv[1] == "start":
+    keep_freed_memory()
+def use():
+    return float(torch.empty(16 * 2**20).fill_(1)[0])
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+use()
+first = faults() - before
+for _ in range(20):
+    use()
+print(first, faults() - before - first)
+"""
+
+
+def faults(how: str, **environment: str) -> list[int]:
+    """Pages that a tensor of 64 MiB takes when a process first makes one, and in 20 more times."""
+    done = subprocess.run([sys.executable, "-c", FAULTS, how], cwd=ROOT, capture_output=True, text=True, check=True,
+                          env=os.environ | environment)
+    return [int(n) for n in done.stdout.split()]
+
+
+def test_large_tensors_do_not_come_as_new_pages_each_time():
+    pytest.importorskip("resource")
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc is told to keep freed memory")
+    plain, kept = (faults(how, THP_MEM_ALLOC_ENABLE="0")[1] for how in ("plain", "start"))
+    assert kept * 5 < plain, (kept, plain)
+
+
+def test_large_tensors_lie_in_large_pages_unless_the_user_says_no(monkeypatch):
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not pages.exists() or "[madvise]" not in pages.read_text():
+        pytest.skip("this system has no large pages to ask for, or gives them unasked")
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    small, large = faults("start", THP_MEM_ALLOC_ENABLE="0")[0], faults("start")[0]
+    assert large * 5 < small, (large, small)

@@ -1,4 +1,4 @@
-"""Linear layers on a CPU: float32 products by oneDNN where torch's own choice, MKL, is slow.
+"""What only tunes a CPU: the allocator, and float32 products by oneDNN where torch's own choice, MKL, is slow.
 
 MKL has AVX-512 kernels for Intel's CPUs alone. On others oneDNN, which torch brings along too, takes less than half the
 time for the same float32 products, which differ by rounding.
@@ -7,6 +7,7 @@ time for the same float32 products, which differ by rounding.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from pathlib import Path
 
@@ -19,6 +20,18 @@ CPU = Path("/proc/cpuinfo")
 KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "64"}
 """How many shapes oneDNN and torch's layer over it remember, not 1024: a shape takes a third of a megabyte, and no two
 batches have the same. A rollout's shapes come again, and there are fewer."""
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what is freed: given back to the system, every large tensor would come as zeroed pages anew.
+
+    Tensors lie in large pages, which are fewer to hand out and to look up.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first tensor
+    with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
+        mallopt, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, -1, -4
+        mallopt(trim_threshold, -1)
+        mallopt(mmap_max, 0)
 
 
 def has_slow_products() -> bool:

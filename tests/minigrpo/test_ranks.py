@@ -5,29 +5,25 @@ that a gradient that is scaled, doubled or dropped on one rank shows. A hang is 
 """
 
 import json
-import os
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
 import toy_task
-from running import ROOT, TIMED, launch, words
+from running import TIMED, launch, words
 from running import lines as metrics
 from safetensors.torch import load_file
 from torch.distributed.fsdp import CPUOffloadPolicy
 
-from minigrpo import Policy, parallel
-from minigrpo.config import Model
-from minigrpo.parallel import Ranks, share, unshare
+from minigrpo import Policy, ranks, replica
+from minigrpo.config import ModelConfig
+from minigrpo.ranks import Ranks
 
 EXACT, SINGLE = 1e-9, 2e-3  # float32 rounds at 6e-8, and Adam divides by the gradient's own size
 
 COMMON = {"model.dtype": "float64", "rollout.prompts_per_step": 4, "rollout.group_size": 3, "rollout.max_new_tokens": 6,
-          "grpo.beta": 0, "optim.lr": 1e-3, "optim.warmup": 0, "run.steps": 2, "task.images_every": 3}  # fmt: skip
+          "grpo.beta": 0, "optim.lr": 1e-3, "optim.warmup": 0, "run.steps": 2, "task.images_every": 3}
 UNEVEN = {"rollout.prompts_per_step": 3}
 CASES = {
     "plain": {},
@@ -52,7 +48,7 @@ CASES = {
     "qwen2_vl": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.images_every": 2},
     "qwen3_vl": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.images_every": 2},
     "llama": UNEVEN | {"task.images_every": 0},
-}  # fmt: skip
+}
 
 SHARDED = {"offload": {"model.offload": "true"}}
 """Of the runs on two ranks alone."""
@@ -61,13 +57,13 @@ COMPARED = [name for name in CASES if name != "bfloat16"]  # which rounds too co
 
 
 def case(name: str, where: Path, models: Path) -> tuple[list[str], int, int]:
-    """Command line of a run, and `parallel.UNIT` and `.BUCKET`: but for one case every block is a unit of FSDP, and the
+    """Command line of a run, and `replica.UNIT` and `.BUCKET`: but for one case every block is a unit of FSDP, and the
     replica is refreshed in many gathers."""
     family = name if name in tiny.FAMILIES else "qwen2_5_vl"
     sharded = SHARDED.get(name, {}) if where.name == "2" else {}
     options = COMMON | CASES[name] | sharded | {"model.path": models / family, "run.dir": where / name,
-                                      "task.record": where / name / "asked"}  # fmt: skip
-    return words(options), *((parallel.UNIT, parallel.BUCKET) if name == "one-unit" else (0, 1000))
+                                      "task.record": where / name / "asked"}
+    return words(options), *((replica.UNIT, replica.BUCKET) if name == "one-unit" else (0, 1000))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +81,7 @@ def runs(tmp_path_factory) -> dict[int, Path]:
     torch.set_num_threads(1)
     alone = [case(name, folders[1], base / "models") for name in CASES]
     with pytest.MonkeyPatch.context() as patch:
-        for replaced in ("minigrpo.metrics.draw_curves", "minigrpo.parallel.UNIT", "minigrpo.parallel.BUCKET"):
+        for replaced in ("minigrpo.metrics.draw_curves", "minigrpo.replica.UNIT", "minigrpo.replica.BUCKET"):
             patch.setattr(replaced, None)  # by run_cases; this puts it back
         toy_task.run_cases(alone)
     torch.set_num_threads(threads)
@@ -162,7 +158,7 @@ def test_a_step_without_any_variance_trains_nothing(runs):
 def test_the_cases_are_what_they_are_called(runs):
     def by_rank(name, key):
         return [{call[key] for (step, _), call in pair(runs, name)[1].items() if step == 0 and call["rank"] == rank}
-                for rank in (0, 1)]  # fmt: skip
+                for rank in (0, 1)]
 
     assert {frozenset(values) for values in by_rank("flat-rank", "flat")} == {frozenset({True}), frozenset({False})}
     for name in ("images-on-one-rank", "flat-image-rank", "qwen2_vl", "qwen3_vl"):
@@ -186,40 +182,40 @@ def test_micro_batches_and_checkpointing_change_nothing(runs):
 
 @pytest.mark.parametrize(("items", "size"), [(0, 2), (1, 2), (3, 2), (8, 2), (7, 3)])
 def test_shares_cover_every_item_once_and_differ_by_one_at_most(items, size):
-    shares = [share(range(items), Ranks(rank, size, torch.device("cpu"))) for rank in range(size)]
+    shares = [Ranks(rank, size, torch.device("cpu")).share(range(items)) for rank in range(size)]
     assert sorted(i for own in shares for i in own) == list(range(items))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 @pytest.mark.parametrize("items", [0, 1, 3, 8])
-def test_unshare_undoes_share(items, monkeypatch):
-    ranks = [Ranks(rank, 2, torch.device("cpu")) for rank in range(2)]
-    shares = [share(range(items), one) for one in ranks]
-    monkeypatch.setattr(parallel.dist, "all_gather_object", lambda parts, own: parts.__setitem__(slice(None), shares))
-    assert unshare(shares[0], ranks[0]) == list(range(items))
+def test_gather_undoes_share(items, monkeypatch):
+    both = [Ranks(rank, 2) for rank in range(2)]
+    shares = [one.share(range(items)) for one in both]
+    monkeypatch.setattr(ranks.dist, "all_gather_object", lambda parts, own: parts.__setitem__(slice(None), shares))
+    assert both[0].gather(shares[0]) == list(range(items))
 
 
 def test_one_rank_needs_no_process_group(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    ranks = parallel.start("cpu")
-    assert (ranks.rank, ranks.size, ranks.first) == (0, 1, True)
-    assert not parallel.dist.is_initialized()
-    assert parallel.sum_over_ranks([1.5, 2], ranks) == [1.5, 2]
-    assert unshare([1, 2], ranks) == [1, 2]
+    one = ranks.join("cpu")
+    assert (one.rank, one.size, one.first) == (0, 1, True)
+    assert not ranks.dist.is_initialized()
+    assert one.sum([1.5, 2]) == [1.5, 2]
+    assert one.gather([1, 2]) == [1, 2]
 
 
 def test_one_rank_has_nothing_to_offload(tmp_path):
     one = Ranks(0, 1, torch.device("cpu"))
     with pytest.raises(ValueError, match=r"model\.offload needs several ranks.*torchrun --nproc_per_node 2"):
-        parallel.load_roles(str(tmp_path), Model(offload=True), one, with_reference=False)
+        replica.load_roles(str(tmp_path), ModelConfig(offload=True), one, with_reference=False)
 
 
 def test_offloaded_weights_are_kept_by_fsdp_in_host_memory(monkeypatch):
     model, seen = tiny.vlm("llama", torch.float32), []
-    monkeypatch.setattr(parallel, "UNIT", 0)
-    monkeypatch.setattr(parallel, "fully_shard", lambda module, **kept: seen.append(kept["offload_policy"]))
+    monkeypatch.setattr(replica, "UNIT", 0)
+    monkeypatch.setattr(replica, "fully_shard", lambda module, **kept: seen.append(kept["offload_policy"]))
     for offload in (False, True):
-        parallel.shard(Policy(model), torch.float32, offload)
+        replica.shard(Policy(model), torch.float32, offload)
     half = len(seen) // 2
     assert half == len(model.decoder.layers) + 1
     assert not any(isinstance(policy, CPUOffloadPolicy) for policy in seen[:half])
@@ -230,46 +226,4 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(ValueError, match="no GPU.*set run.device to cpu"):
-        parallel.start("cuda")
-
-
-FAULTS = """
-import resource, sys, torch
-from minigrpo import parallel
-if sys.argv[1] == "start":
-    parallel.start("cpu")
-def use():
-    return float(torch.empty(16 * 2**20).fill_(1)[0])
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-before = faults()
-use()
-first = faults() - before
-for _ in range(20):
-    use()
-print(first, faults() - before - first)
-"""
-
-
-def faults(how: str, **environment: str) -> list[int]:
-    """Pages that a tensor of 64 MiB takes when a process first makes one, and in 20 more times."""
-    done = subprocess.run([sys.executable, "-c", FAULTS, how], cwd=ROOT, capture_output=True, text=True, check=True,
-                          env=os.environ | environment)  # fmt: skip
-    return [int(n) for n in done.stdout.split()]
-
-
-def test_large_tensors_do_not_come_as_new_pages_each_time():
-    pytest.importorskip("resource")
-    if platform.libc_ver()[0] != "glibc":
-        pytest.skip("only glibc is told to keep freed memory")
-    plain, kept = (faults(how, THP_MEM_ALLOC_ENABLE="0")[1] for how in ("plain", "start"))
-    assert kept * 5 < plain, (kept, plain)
-
-
-def test_large_tensors_lie_in_large_pages_unless_the_user_says_no(monkeypatch):
-    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-    if not pages.exists() or "[madvise]" not in pages.read_text():
-        pytest.skip("this system has no large pages to ask for, or gives them unasked")
-    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
-    small, large = faults("start", THP_MEM_ALLOC_ENABLE="0")[0], faults("start")[0]
-    assert large * 5 < small, (large, small)
+        ranks.join("cuda")

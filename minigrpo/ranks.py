@@ -1,0 +1,97 @@
+"""Ranks: the processes of a run, how they split work, and how they add up, gather and wait. Knows nothing of models."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `size`, and its device. Every rank must call the collectives, in the same order.
+
+    One rank needs no process group: its collectives return what they are given.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def first(self) -> bool:
+        """True on the rank that writes."""
+        return self.rank == 0
+
+    def share(self, items: Sequence) -> list:
+        """This rank's items: every size-th, from rank on."""
+        return [items[i] for i in range(self.rank, len(items), self.size)]
+
+    def gather(self, own: list) -> list:
+        """The inverse of `share` over all ranks: everyone's results, in the order of the items, on every rank."""
+        if self.size == 1:
+            return own
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, own)
+        whole: list[Any] = [None] * sum(len(part) for part in parts)
+        for rank, part in enumerate(parts):
+            whole[rank :: self.size] = part
+        return whole
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Each value, added up over the ranks in float64."""
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def max(self, values: Sequence[float]) -> list[float]:
+        """The largest of each value over the ranks."""
+        return self._reduced(values, dist.ReduceOp.MAX)
+
+    def barrier(self) -> None:
+        """Waits until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def _reduced(self, values: Sequence[float], how: Any) -> list[float]:
+        if self.size == 1 or not len(values):
+            return [float(value) for value in values]
+        parts = [torch.as_tensor(value, dtype=torch.float64, device=self.device) for value in values]
+        packed = torch.stack(parts)
+        dist.all_reduce(packed, how)
+        return packed.tolist()
+
+
+def join(device: str = "auto") -> Ranks:
+    """Joins the process group that torchrun describes; a plain start is one rank without a group.
+
+    Raises:
+        ValueError: "cuda" where there is no GPU, or fewer GPUs than ranks on this machine.
+    """
+    size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if cuda and local >= torch.cuda.device_count():
+        raise ValueError(f"rank {local} of this machine has no GPU: there are {torch.cuda.device_count()}; "
+                         "start fewer ranks or set run.device to cpu")
+    own = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(own)
+    if size > 1:
+        # offloaded weights are in host memory, and the norm of their gradients is added up there
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    return Ranks(dist.get_rank() if size > 1 else 0, size, own)
+
+
+def leave() -> None:
+    """Leaves the process group, if there is one."""
+    if dist.is_initialized():
+        gc.collect()  # a worker thread of gloo that lets go of a tensor while the interpreter ends aborts the process
+        dist.destroy_process_group()
+
+
+def lost_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed because another rank has stopped."""
+    return dist.is_initialized() and ("closed by peer" in str(error) or "reset by peer" in str(error))
