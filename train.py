@@ -34,8 +34,9 @@ from minigrpo.config import Config, load_config
 from minigrpo.cpu import keep_freed_memory
 from minigrpo.export import export
 from minigrpo.layout import Packed
+from minigrpo.log import LoggedCompletion, RunLog
 from minigrpo.losses import PolicyLoss, completion_weights
-from minigrpo.metrics import Completion, RunLog, Sums
+from minigrpo.metrics import StepMetrics
 from minigrpo.models import VLM
 from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
 from minigrpo.policy import Policy, PolicyOutput
@@ -100,7 +101,7 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature)
     first_step, bad_steps = config.steps - config.run.steps, 0
     for step in range(config.run.steps):
-        began, sums = time.monotonic(), Sums()
+        began, sums = time.monotonic(), StepMetrics()
         chosen = step_indices(len(samples), rollout.prompts_per_step, seed, step)
         mine = [samples[i] for i in ranks.share(chosen)]
 
@@ -149,7 +150,7 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
         counts = [sum(lengths), len(lengths), len(groups)]
         totals = [int(n) for n in ranks.sum(counts)]
         rate = learning_rate(step, config.run.steps, config.optim)
-        sums.peak("skipped", 0.0)
+        sums.max("skipped", 0.0)
         for _ in range(grpo.updates_per_rollout if batches else 0):
             loss = 0.0
             for batch, counted, old, ref in zip(batches, real, olds, refs, strict=True):
@@ -169,16 +170,16 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
                     record_batch(sums, batch, out, result, with_kl=ref is not None)
             sums.total("loss", loss / grpo.updates_per_rollout)
             norm = clip_and_step(optimizer, policy, rate, config.optim.max_grad_norm)
-            sums.peak("grad_norm", norm)
+            sums.max("grad_norm", norm)
             skipped = not math.isfinite(norm)
-            sums.peak("skipped", float(skipped))
+            sums.max("skipped", float(skipped))
             bad_steps = bad_steps + 1 if skipped else 0
 
         # What this step was like. A step whose gradient was not finite changed nothing; several in a row end the run.
         seconds = time.monotonic() - began
-        sums.peak("lr", rate)
-        sums.peak("seconds", seconds)
-        sums.peak("seconds/rollout", rollout_seconds)
+        sums.max("lr", rate)
+        sums.max("seconds", seconds)
+        sums.max("seconds/rollout", rollout_seconds)
         sums.total("tokens_per_second", counts[0] / seconds)
         metrics, done = sums.reduce(ranks), step + 1
         if config.run.evaluate_every and done % config.run.evaluate_every == 0 and done < config.run.steps:
@@ -190,7 +191,7 @@ def reinforce(config: Config, task: Task, policy: Policy, replica: VLM, referenc
                              f"{metrics}. Lower optim.lr, or look at {log.dir / 'metrics.jsonl'}")
 
 
-def record_group(sums: Sums, group: Group, rewards: list[float], terms: dict[str, list[float]]) -> None:
+def record_group(sums: StepMetrics, group: Group, rewards: list[float], terms: dict[str, list[float]]) -> None:
     """Figures of what was sampled; the prior is not the model's own and does not count."""
     sampled = [i for i in range(len(group.completions)) if i != group.prior_slot]
     for name, values in {"reward": rewards, **{f"reward/{term}": v for term, v in terms.items()}}.items():
@@ -204,7 +205,7 @@ def record_group(sums: Sums, group: Group, rewards: list[float], terms: dict[str
         sums.mean("prior_positive", advantage > 0, 1)
 
 
-def record_batch(sums: Sums, batch: Packed, out: PolicyOutput, result: PolicyLoss, with_kl: bool) -> None:
+def record_batch(sums: StepMetrics, batch: Packed, out: PolicyOutput, result: PolicyLoss, with_kl: bool) -> None:
     """Figures of the update, over tokens; the prior's log-probability stands beside that of the samples."""
     prior = batch.is_prior[batch.owner]
     sums.mean("entropy", out.entropy[~prior].sum(), (~prior).sum())
@@ -216,12 +217,12 @@ def record_batch(sums: Sums, batch: Packed, out: PolicyOutput, result: PolicyLos
 
 
 def examples(step: int, sample: Sample, group: Group, texts: list[str], rewards: list[float],
-             terms: dict[str, list[float]]) -> list[Completion]:
+             terms: dict[str, list[float]]) -> list[LoggedCompletion]:
     """What of a group is logged: the prior, and the sampled completions that earned most and least."""
     ranked = sorted((i for i in range(len(texts)) if i != group.prior_slot), key=lambda i: -rewards[i])
     chosen = dict.fromkeys(i for i in (group.prior_slot, *ranked[:1], *ranked[-1:]) if i is not None)
     return [
-        Completion(
+        LoggedCompletion(
             step + 1, sample.id, sample.question, texts[i], {name: values[i] for name, values in terms.items()},
             rewards[i], float(group.advantages[i]), i == group.prior_slot, sample.data.get("answer"),
         )

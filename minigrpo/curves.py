@@ -40,7 +40,7 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         path: File to write.
-        history: One mapping per step with `step` and the metrics by the names of `minigrpo.metrics`; None is a gap.
+        history: One mapping per step with `step` and the metrics by the names of `minigrpo.log`; None is a gap.
 
     Raises:
         ValueError: `history` is empty.

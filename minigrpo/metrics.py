@@ -1,35 +1,17 @@
-"""What a run writes down and shows: sums over all ranks, the run folder, the progress line, sample completions.
-
-Every rank calls everything here; only rank 0 writes and prints. Names of a step's metrics that have a place of their
-own on the progress line or in the curves: `reward`, `reward/<term>` (unweighted; `reward/exact` is the exact match),
-`kl`, `entropy`, `length`, `grad_norm`, `tokens_per_second`, `zero_variance`, `logprob/prior`, `logprob/sampled`,
-`held_out/exact_match` and `seconds`, the step's duration, from which the time left follows. Every other name is
-written down as well.
-"""
+"""The figures of a step, added up over all ranks before anything is divided."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from minigrpo.config import Config, to_toml
-from minigrpo.curves import draw_curves
-from minigrpo.progress import Completion, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks
 
 
-class Sums:
-    """Named means, totals and peaks over everything that any rank adds, until `reduce`.
+class StepMetrics:
+    """Named means, totals and largest values over everything that any rank adds, until `reduce`.
 
     Sums and counts are added up over the ranks before one is divided by the other, so that a mean is never an average
     of averages. A rank may lack a name that another has: it then adds nothing to it.
@@ -38,7 +20,7 @@ class Sums:
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
         self._counts: dict[str, Any] = {}
-        self._peaks: dict[str, float] = {}
+        self._largest: dict[str, float] = {}
 
     def mean(self, name: str, total: float | torch.Tensor, count: float | torch.Tensor) -> None:
         """Add `total`, the sum of `count` values, to the mean called `name`; each a number or a tensor []."""
@@ -49,174 +31,31 @@ class Sums:
         """Add a value, a number or a tensor [], to the sum called `name`."""
         self._sums[name] = self._sums.get(name, 0.0) + _detached(value)
 
-    def peak(self, name: str, value: float) -> None:
-        """Keep the largest value under `name`."""
-        self._peaks[name] = max(self._peaks.get(name, -math.inf), value)
+    def max(self, name: str, value: float) -> None:
+        """Keep the largest value under `name`, over the ranks too; once it was not a number, it stays so."""
+        former = self._largest.get(name, -math.inf)
+        self._largest[name] = value if math.isnan(value) or value > former else former
 
     def reduce(self, ranks: Ranks) -> dict[str, float]:
-        """Means, totals and peaks over all ranks, the same on each; a mean of nothing is NaN.
+        """Means, totals and largest values over all ranks, the same on each; a mean of nothing is NaN.
 
         Raises:
             ValueError: A name is used for two kinds of figure.
         """
         # all must send the same figures in the same order, and a rank may lack a name that another has
-        lacking = ranks.gather([[list(self._sums), list(self._counts), list(self._peaks)]])
-        sums, counts, peaks = (sorted(set().union(*names)) for names in zip(*lacking, strict=True))
-        if clash := set(sums) & set(peaks):
-            raise ValueError(f"metric {min(clash)!r} is both a peak and a sum; give one of them another name")
+        lacking = ranks.gather([[list(self._sums), list(self._counts), list(self._largest)]])
+        sums, counts, largest = (sorted(set().union(*names)) for names in zip(*lacking, strict=True))
+        if clash := set(sums) & set(largest):
+            raise ValueError(f"metric {min(clash)!r} is both a sum and a largest value; give one of them another name")
         added = [self._sums.get(name, 0.0) for name in sums] + [self._counts.get(name, 0.0) for name in counts]
         added = ranks.sum(added)
         figures = dict(zip(sums, added[: len(sums)], strict=True))
         for name, count in zip(counts, added[len(sums) :], strict=True):
             figures[name] = figures[name] / count if count else math.nan
-        largest = ranks.max([self._peaks.get(name, -math.inf) for name in peaks])
-        return figures | dict(zip(peaks, largest, strict=True))
+        found = ranks.max([self._largest.get(name, -math.inf) for name in largest])
+        return figures | dict(zip(largest, found, strict=True))
 
 
 def _detached(value: float | torch.Tensor) -> Any:
     """A number as it is; a tensor in float64 without its graph, left on its device so that nothing waits for it."""
     return value.detach().double() if isinstance(value, torch.Tensor) else float(value)
-
-
-DRAWING = 50
-"""A run that is short of steps draws its curves less often: all ranks wait, so at least this many times as long lies
-between two drawings as one takes."""
-
-
-class RunLog:
-    """The run folder and the screen.
-
-    Files: `config.toml`, `metrics.jsonl` (an object per step), `completions.jsonl`, `result.json`, `curves.png`.
-    Figures that are not finite are written as null.
-    """
-
-    def __init__(self, config: Config, ranks: Ranks) -> None:
-        """Make the folder `config.run.dir`, or the next free one of runs/001, runs/002, … where that is empty.
-
-        Raises:
-            ValueError: The folder holds a run already, or cannot be made; raised on every rank.
-        """
-        self.steps = config.steps
-        self.dir = _run_folder(config.run.dir, ranks)
-        self._first = ranks.first
-        self._history: list[dict[str, Any]] = []
-        self._open_line = False
-        self._start = self._draw_from = time.monotonic()
-        if self._first:
-            (self.dir / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
-            (self.dir / "metrics.jsonl").touch()
-            (self.dir / "completions.jsonl").unlink(missing_ok=True)  # of a run that ended before its first step
-
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write down and show the metrics of one step; steps count from 1. Up to ten times a run, draw the curves."""
-        if not self._first:
-            return
-        record = {"step": step} | _plain(metrics)
-        self._history.append(record)
-        self._append("metrics.jsonl", record)
-        self._show(progress_parts(record, self.steps, time.monotonic() - self._start, self._seconds_left(step)))
-        began = time.monotonic()
-        if self._is_tenth(step) and began >= self._draw_from:
-            draw_curves(self.dir / "curves.png", self._history)
-            self._draw_from = time.monotonic() + DRAWING * (time.monotonic() - began)
-
-    def completions(self, completions: Sequence[Completion]) -> None:
-        """Write down completions of one prompt; about ten times a run, show them, too."""
-        if not self._first or not completions:
-            return
-        for completion in completions:
-            self._append("completions.jsonl", _plain(asdict(completion)))
-        step = completions[0].step
-        if step == 1 or self._is_tenth(step):
-            self.say("")
-            show_completions(completions)
-
-    def say(self, text: str) -> None:
-        """Print a line of text below the progress line."""
-        if self._first:
-            self._end_line()
-            print(text, flush=True)
-
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Write `result.json`, all of it or nothing, and the final curves."""
-        if not self._first:
-            return
-        self._end_line()
-        part = self.dir / "result.json.part"
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.dir / "result.json")
-        if self._history:
-            draw_curves(self.dir / "curves.png", self._history)
-
-    def _append(self, name: str, record: Mapping[str, Any]) -> None:
-        with open(self.dir / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-
-    def _is_tenth(self, step: int) -> bool:
-        return step % max(1, self.steps // 10) == 0
-
-    def _seconds_left(self, step: int) -> float | None:
-        recent = [record["seconds"] for record in self._history[-20:] if record.get("seconds") is not None]
-        return (self.steps - step) * sum(recent) / len(recent) if recent else None
-
-    def _show(self, parts: list[tuple[int, str]]) -> None:
-        if sys.stdout.isatty():
-            line = fit(parts, shutil.get_terminal_size().columns - 1)
-            print(f"\r{line}\x1b[K", end="", flush=True)  # the escape clears what a longer line left behind
-            self._open_line = True
-        else:
-            print(fit(parts), flush=True)
-
-    def _end_line(self) -> None:
-        if self._open_line:
-            print()
-        self._open_line = False
-
-
-def _run_folder(name: str, ranks: Ranks) -> Path:
-    """The run's folder, chosen and made by rank 0 and told to all."""
-    folder = error = None
-    if ranks.first:
-        try:
-            folder = _named_folder(Path(name)) if name else _numbered_folder(Path("runs"))
-        except (ValueError, OSError) as caught:
-            error = str(caught)
-    folder, error = ranks.gather([(folder, error)])[0]
-    if error is not None:
-        raise ValueError(f"run.dir: {error}")
-    return folder
-
-
-def _named_folder(folder: Path) -> Path:
-    steps = folder / "metrics.jsonl"
-    if (steps.exists() and steps.stat().st_size) or (folder / "result.json").exists():
-        raise ValueError(f"{folder} already holds a run; name another folder, or leave run.dir empty for a new one")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _numbered_folder(parent: Path) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    number = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
-    while True:
-        number += 1
-        try:
-            folder = parent / f"{number:03d}"
-            folder.mkdir()  # fails where another run has just taken the number
-            return folder
-        except FileExistsError:
-            continue
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: tensors as numbers, NaN and infinities as None."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, torch.Tensor):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Completion:
+class LoggedCompletion:
     """One completion with what it earned: a line of `completions.jsonl`. `answer` is the true one, where known."""
 
     step: int
@@ -27,7 +27,7 @@ def progress_parts(record: Mapping, steps: int, elapsed: float, left: float | No
     """The line of one step, as (rank, text): where the terminal is narrow, the highest ranks are left out first.
 
     Args:
-        record: The step's metrics by the names of `minigrpo.metrics`, and `step`; None stands for a NaN.
+        record: The step's metrics by the names of `minigrpo.log`, and `step`; None stands for a NaN.
         steps: Steps of the whole run.
         elapsed: Seconds since the run began.
         left: Seconds to go, if known.
@@ -63,7 +63,7 @@ def fit(parts: list[tuple[int, str]], width: int | None = None) -> str:
     return line[:width]
 
 
-def show_completions(completions: Sequence[Completion], width: int | None = None) -> None:
+def show_completions(completions: Sequence[LoggedCompletion], width: int | None = None) -> None:
     """Print completions of one prompt: the question's last line, the true answer, and what each says and earned."""
     width = min(width or shutil.get_terminal_size().columns, 110)
     first = completions[0]

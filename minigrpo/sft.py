@@ -10,8 +10,9 @@ import torch
 
 from minigrpo.config import Config
 from minigrpo.layout import Group
+from minigrpo.log import RunLog
 from minigrpo.losses import sft_loss
-from minigrpo.metrics import RunLog, Sums
+from minigrpo.metrics import StepMetrics
 from minigrpo.models import VLM
 from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
 from minigrpo.policy import Policy
@@ -33,7 +34,7 @@ def imitate(config: Config, task: Task, policy: Policy, ranks: Ranks, log: RunLo
     optimizer, vlm, bad_steps = make_optimizer(policy, optim), policy.vlm, 0
     policy.train()
     for step in range(sft.steps):
-        began, sums = time.monotonic(), Sums()
+        began, sums = time.monotonic(), StepMetrics()
         chosen = step_indices(len(samples), sft.prompts_per_step, config.run.seed, step)
         groups = [_taught(vlm, samples[i], config) for i in ranks.share(chosen)]
         live = [group for group in groups if group.prior_slot is not None]
@@ -56,7 +57,7 @@ def imitate(config: Config, task: Task, policy: Policy, ranks: Ranks, log: RunLo
         bad_steps = 0 if math.isfinite(norm) else bad_steps + 1
         seconds = time.monotonic() - began
         for name, value in (("grad_norm", norm), ("skipped", float(bad_steps > 0)), ("lr", rate), ("seconds", seconds)):
-            sums.peak(name, value)
+            sums.max(name, value)
         sums.total("tokens_per_second", sum(len(g.completions[0]) for g in live) / seconds)
         log.step(step + 1, sums.reduce(ranks))
         if bad_steps >= config.run.max_bad_steps:

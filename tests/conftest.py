@@ -40,7 +40,7 @@ def run(monkeypatch, models, tmp_path, one_thread):
                    **{key.replace("__", "."): value for key, value in options.items()}}
         monkeypatch.setattr(sys, "argv", ["train.py", *words(options)])
         if not curves:
-            monkeypatch.setattr("minigrpo.metrics.draw_curves", lambda path, history: None)
+            monkeypatch.setattr("minigrpo.log.draw_curves", lambda path, history: None)
         train.main()
         return Path(options["run.dir"])
 

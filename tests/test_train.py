@@ -33,7 +33,7 @@ def test_a_run_folder_holds_all_that_a_person_needs_and_its_config_repeats_the_r
     pixels = np.asarray(Image.open(folder / "curves.png").convert("L"))
     assert min(pixels.shape) > 300 and pixels.std() > 10
 
-    monkeypatch.setattr("minigrpo.metrics.draw_curves", lambda path, history: None)  # once is enough
+    monkeypatch.setattr("minigrpo.log.draw_curves", lambda path, history: None)  # once is enough
     again = ["--config", str(folder / "config.toml"), "--run.dir", str(tmp_path / "again")]
     monkeypatch.setattr(sys, "argv", ["train.py", *again])
     train.main()

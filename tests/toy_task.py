@@ -85,11 +85,11 @@ def letters(text: str) -> float:
 def run_cases(cases: list[tuple[list[str], int, int]]) -> None:
     """Trains once per command line, with these sizes of FSDP and refresh, in one process group; draws no curves."""
     import train
-    from minigrpo import metrics, replica
+    from minigrpo import log, replica
     from minigrpo.config import parse_config
     from minigrpo.ranks import join, leave
 
-    metrics.draw_curves = lambda path, history: None
+    log.draw_curves = lambda path, history: None
     ranks = join("cpu")
     try:
         for argv, replica.UNIT, replica.BUCKET in cases:

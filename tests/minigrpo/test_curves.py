@@ -8,7 +8,7 @@ from PIL import Image
 
 from minigrpo.config import Config, RunConfig
 from minigrpo.curves import PANELS, draw_curves, make_figure, smooth
-from minigrpo.metrics import RunLog
+from minigrpo.log import RunLog
 from minigrpo.ranks import Ranks
 from minigrpo.task import Task
 
@@ -54,8 +54,8 @@ def test_curves_are_drawn_ten_times_a_run_but_not_when_that_takes_long(tmp_path,
         drawn.append(history[-1]["step"])
         now[0] += 2.0  # so the next one comes 100 seconds later at the earliest
 
-    monkeypatch.setattr("minigrpo.metrics.draw_curves", draw)
-    monkeypatch.setattr("minigrpo.metrics.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("minigrpo.log.draw_curves", draw)
+    monkeypatch.setattr("minigrpo.log.time.monotonic", lambda: now[0])
     for seconds, expected in ((20.0, list(range(10, 101, 10))), (1.0, [10]), (4.0, [10, 40, 70, 100])):
         now[0] = 0.0
         run = RunConfig(dir=str(tmp_path / str(seconds)), steps=100)

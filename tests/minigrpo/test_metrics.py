@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 
 from minigrpo.config import Config, RunConfig, parse_config
-from minigrpo.metrics import Completion, RunLog, Sums, show_completions
-from minigrpo.progress import clock, fit, progress_parts
+from minigrpo.log import LoggedCompletion, RunLog
+from minigrpo.metrics import StepMetrics
+from minigrpo.progress import clock, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks
 from minigrpo.task import Task
 
@@ -25,7 +26,7 @@ def config(folder, steps=3):
 def completion(**changes):
     values = {"step": 1, "id": "pair-7", "question": "Look.\nWhat is hidden?", "text": "<answer>cup</answer>",
               "terms": {"format": 0.0, "exact": 1.0}, "reward": 1.0, "advantage": -0.5}
-    return Completion(**values | changes)
+    return LoggedCompletion(**values | changes)
 
 
 def no_constants(name):
@@ -50,51 +51,59 @@ class Terminal:
         return True
 
 
-# Sums
+# StepMetrics
 
 
 def test_a_mean_divides_the_sum_by_the_count_once():
-    sums = Sums()
+    sums = StepMetrics()
     sums.mean("length", 10.0, 1)
     sums.mean("length", torch.tensor(2.0, requires_grad=True), torch.tensor(3))
     sums.total("tokens", 5)
     sums.total("tokens", torch.tensor(7))
-    sums.peak("memory", 3)
-    sums.peak("memory", -2)
+    sums.max("memory", 3)
+    sums.max("memory", -2)
     assert sums.reduce(Ranks()) == {"length": 3.0, "tokens": 12.0, "memory": 3.0}
 
 
 def test_a_mean_of_nothing_is_nan_and_no_figures_are_no_error():
-    sums = Sums()
+    sums = StepMetrics()
     assert sums.reduce(Ranks()) == {}
     sums.mean("kl", 0.0, 0)
     assert math.isnan(sums.reduce(Ranks())["kl"])
 
 
 def test_many_small_numbers_add_up_in_double_precision():
-    sums = Sums()
+    sums = StepMetrics()
     sums.mean("x", torch.tensor(2.0**24), 1)
     sums.mean("x", torch.tensor(1.0), 1)
     assert sums.reduce(Ranks())["x"] == (2**24 + 1) / 2
 
 
+def test_the_largest_of_numbers_that_are_none_is_none():
+    for values in ([1.0, math.nan, 2.0], [math.nan, 3.0], [4.0, math.nan]):
+        metrics = StepMetrics()
+        for value in values:
+            metrics.max("grad_norm", value)
+        assert math.isnan(metrics.reduce(Ranks())["grad_norm"])
+
+
 def test_a_name_means_one_thing():
-    sums = Sums()
+    sums = StepMetrics()
     sums.total("x", 1)
-    sums.peak("x", 1)
-    with pytest.raises(ValueError, match="'x' is both a peak and a sum"):
+    sums.max("x", 1)
+    with pytest.raises(ValueError, match="'x' is both a sum and a largest value"):
         sums.reduce(Ranks())
 
 
 def rank_main(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     ranks = Ranks(rank, 2)
-    sums = Sums()
+    sums = StepMetrics()
     for name in (["b", "a"], ["a", "b"])[rank]:  # the order in which names turn up differs
         sums.mean(name, [10.0, 2.0][rank], [1, 3][rank])
     if rank == 1:
         sums.mean("only on rank 1", 4.0, 2)
-        sums.peak("memory", 9.0)
+        sums.max("memory", 9.0)
     figures = sums.reduce(ranks)
     log = RunLog(config(folder / "run"), ranks)
     log.step(1, {"loss": float(rank)})

@@ -81,7 +81,7 @@ def runs(tmp_path_factory) -> dict[int, Path]:
     torch.set_num_threads(1)
     alone = [case(name, folders[1], base / "models") for name in CASES]
     with pytest.MonkeyPatch.context() as patch:
-        for replaced in ("minigrpo.metrics.draw_curves", "minigrpo.replica.UNIT", "minigrpo.replica.BUCKET"):
+        for replaced in ("minigrpo.log.draw_curves", "minigrpo.replica.UNIT", "minigrpo.replica.BUCKET"):
             patch.setattr(replaced, None)  # by run_cases; this puts it back
         toy_task.run_cases(alone)
     torch.set_num_threads(threads)
