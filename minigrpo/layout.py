@@ -8,11 +8,14 @@ only, and no forward is spent on a token that predicts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+PRIOR = "prior"
+"""The source of a completion that was not drawn: an annotated trajectory."""
 
 
 @dataclass(frozen=True)
@@ -46,30 +49,41 @@ class Group:
     Attributes:
         prompt: The shared prompt.
         completions: G tensors int64 [n_i], each with its end token, unless it was cut off at the length limit.
-        sampler_logps: G tensors float [n_i], the log-probabilities they were drawn with; empty if not drawn.
+        sampler_logps: G tensors float [n_i], the log-probabilities they were drawn with, NaN for a prior; empty if
+            none was drawn.
         finished: Whether each completion came to an end token; empty if not known.
-        prior_slot: Which completion is the annotated trajectory; None if none is.
-        advantages: float [G]; None until they are computed.
+        sources: Where each came from: "policy", the name of a view, or "prior", an annotated trajectory; empty if all
+            are the policy's.
+        views: Prompts with other pictures, by name.
+        rewards, advantages: float [G]; None until they are known.
+        token_weights: G tensors float [n_i] that multiply the advantage at each token; empty: 1 everywhere.
+        varied: Whether an advantage of the whole group is not 0; without one there is nothing to learn from it.
     """
 
     prompt: EncodedPrompt
     completions: list[Tensor]
     sampler_logps: list[Tensor] = field(default_factory=list)
     finished: list[bool] = field(default_factory=list)
-    prior_slot: int | None = None
+    sources: list[str] = field(default_factory=list)
+    views: Mapping[str, EncodedPrompt] = field(default_factory=dict)
+    rewards: Tensor | None = None
     advantages: Tensor | None = None
+    token_weights: list[Tensor] = field(default_factory=list)
+    varied: bool = True
+
+    @property
+    def is_prior(self) -> list[bool]:
+        """[G], which completions are annotated trajectories."""
+        return [source == PRIOR for source in self.sources] or [False] * len(self.completions)
 
     def select(self, slots: Sequence[int]) -> Group:
         """The same group with only these completions; tensors are shared, not copied."""
-        prior = slots.index(self.prior_slot) if self.prior_slot in slots else None
-        return replace(
-            self,
-            completions=[self.completions[i] for i in slots],
-            sampler_logps=[self.sampler_logps[i] for i in slots] if self.sampler_logps else [],
-            finished=[self.finished[i] for i in slots] if self.finished else [],
-            prior_slot=prior,
-            advantages=None if self.advantages is None else self.advantages[list(slots)],
-        )
+        lists = ("completions", "sampler_logps", "finished", "sources", "token_weights")
+        chosen: dict = {name: [getattr(self, name)[i] for i in slots] for name in lists if getattr(self, name)}
+        for name in ("rewards", "advantages"):
+            if (values := getattr(self, name)) is not None:
+                chosen[name] = values[list(slots)]
+        return replace(self, **chosen)
 
 
 @dataclass(frozen=True)
@@ -98,8 +112,11 @@ class Packed:
         lengths: int64 [B], tokens of each completion.
         owner: int64 [N], which completion each target belongs to.
         pixel_values, image_grid_thw, image_positions: As in `EncodedPrompt`, of all prompts; positions are in T.
-        advantages: float [B]; None if the groups have none.
-        is_prior: bool [B].
+        rewards, advantages: float [B]; None if the groups have none.
+        is_prior, varied: bool [B], as in `Group`.
+        sampler_logps, token_weights: float [N], as in `Group`; None if the groups have none.
+        counted: False for a batch that only keeps this rank in step with the others, and weighs nothing.
+        blank_image: Whether the vision tower, which the other ranks need, is run on a blank image.
     """
 
     input_ids: Tensor
@@ -112,8 +129,14 @@ class Packed:
     pixel_values: Tensor | None
     image_grid_thw: Tensor | None
     image_positions: Tensor | None
+    rewards: Tensor | None
     advantages: Tensor | None
     is_prior: Tensor
+    varied: Tensor
+    sampler_logps: Tensor | None
+    token_weights: Tensor | None
+    counted: bool = True
+    blank_image: bool = False
 
     def to(self, device: torch.device | str) -> Packed:
         """The same layout on another device."""
@@ -129,7 +152,7 @@ def pack(groups: Sequence[Group]) -> Packed:
     """Lays groups out as one sequence; see the module's text. A group without completions contributes its prompt only.
 
     Raises:
-        ValueError: no groups, an empty completion, or groups of which only some have advantages.
+        ValueError: no groups, an empty completion, or groups of which only some have rewards or advantages.
     """
     if not groups:
         raise ValueError("pack needs at least one group")
@@ -163,8 +186,12 @@ def pack(groups: Sequence[Group]) -> Packed:
         pixel_values=_cat(g.prompt.pixel_values for g in groups),
         image_grid_thw=_cat(g.prompt.image_grid_thw for g in groups),
         image_positions=_cat(images),
-        advantages=_cat_all([g.advantages for g in groups]),
-        is_prior=torch.tensor([i == g.prior_slot for g in groups for i in range(len(g.completions))], dtype=torch.bool),
+        rewards=_cat_all("rewards", [g.rewards for g in groups]),
+        advantages=_cat_all("advantages", [g.advantages for g in groups]),
+        is_prior=torch.tensor([prior for g in groups for prior in g.is_prior], dtype=torch.bool),
+        varied=torch.tensor([g.varied for g in groups for _ in g.completions], dtype=torch.bool),
+        sampler_logps=_per_token(groups, "sampler_logps", torch.nan),
+        token_weights=_per_token(groups, "token_weights", 1.0),
     )
 
 
@@ -217,9 +244,17 @@ def _cat(tensors) -> Tensor | None:
     return torch.cat(present) if present else None
 
 
-def _cat_all(tensors: list[Tensor | None]) -> Tensor | None:
+def _cat_all(what: str, tensors: list[Tensor | None]) -> Tensor | None:
     if any(t is None for t in tensors):
         if any(t is not None for t in tensors):
-            raise ValueError("either every group of a pack has advantages, or none")
+            raise ValueError(f"either every group of a pack has {what}, or none")
         return None
     return torch.cat(tensors)
+
+
+def _per_token(groups: Sequence[Group], name: str, missing: float) -> Tensor | None:
+    """[N], the groups' values for each token, `missing` where a group has none; None where no group has any."""
+    if not any(getattr(g, name) for g in groups):
+        return None
+    return torch.cat([values for g in groups
+                      for values in getattr(g, name) or [torch.full((len(c),), missing) for c in g.completions]])

@@ -15,8 +15,10 @@ import os
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from minigrpo.config import Config, to_toml
 from minigrpo.curves import draw_curves
 from minigrpo.progress import LoggedCompletion, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks
+from minigrpo.task import GroupContext, Task
 
 DRAWING = 50
 """A run that is short of steps draws its curves less often: all ranks wait, so at least this many times as long lies
@@ -47,7 +50,8 @@ class RunLog:
         """
         self.steps = config.steps
         self.dir = _run_folder(config.run.dir, ranks)
-        self._first = ranks.first
+        self._first, self._ranks, self._logged = ranks.first, ranks, config.run.log_completions
+        self._skipped = deque(maxlen=2 * config.run.max_bad_steps)
         self._history: list[dict[str, Any]] = []
         self._open_line = False
         self._start = self._draw_from = time.monotonic()
@@ -68,6 +72,22 @@ class RunLog:
         if self._is_tenth(step) and began >= self._draw_from:
             draw_curves(self.dir / "curves.png", self._history)
             self._draw_from = time.monotonic() + DRAWING * (time.monotonic() - began)
+
+    def groups(self, step: int, task: Task, contexts: Sequence[GroupContext]) -> None:
+        """Write down completions of the first `run.log_completions` prompts of a step, of all ranks together."""
+        size, rank = self._ranks.size, self._ranks.rank
+        mine = [(i * size + rank, examples(step, task, c)) for i, c in enumerate(contexts)
+                if i * size + rank < self._logged]
+        for _, logged in sorted((pair for pairs in self._ranks.gather([mine]) for pair in pairs), key=itemgetter(0)):
+            self.completions(logged)
+
+    def check(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Raises ValueError where too many of the last steps were skipped; the same on every rank."""
+        self._skipped.append(metrics["skipped"])
+        most = self._skipped.maxlen // 2
+        if sum(self._skipped) >= most:
+            raise ValueError(f"step {step}: the gradient was not finite in {most} of the last {len(self._skipped)} steps; "
+                             f"last metrics: {dict(metrics)}. Lower optim.lr, or look at {self.dir / 'metrics.jsonl'}")
 
     def completions(self, completions: Sequence[LoggedCompletion]) -> None:
         """Write down completions of one prompt; about ten times a run, show them, too."""
@@ -169,3 +189,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return _plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def examples(step: int, task: Task, context: GroupContext) -> list[LoggedCompletion]:
+    """What of a group is logged: priors, and the sampled completions that earned most and least."""
+    group, rewards = context.group, context.rewards.tolist()
+    priors = [i for i, prior in enumerate(group.is_prior) if prior]
+    ranked = sorted((i for i in range(len(rewards)) if i not in priors), key=lambda i: -rewards[i])
+    sample, answer = context.sample, task.shown_answer(context.sample)
+    return [
+        LoggedCompletion(
+            step, sample.id, sample.question, context.completions[i].text,
+            {name: values[i] for name, values in context.terms.items()}, rewards[i], float(context.advantages[i]),
+            i in priors, answer,
+        )
+        for i in dict.fromkeys([*priors, *ranked[:1], *ranked[-1:]])
+    ]
+
+
+def figures(metrics: Mapping[str, float]) -> str:
+    """Named figures on one line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()) or "nothing to evaluate"

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from minigrpo.ranks import Ranks
+
+if TYPE_CHECKING:
+    from minigrpo.layout import Packed
+    from minigrpo.losses import PolicyLoss
+    from minigrpo.policy import PolicyOutput
+    from minigrpo.task import GroupContext
 
 
 class StepMetrics:
@@ -36,6 +45,13 @@ class StepMetrics:
         former = self._largest.get(name, -math.inf)
         self._largest[name] = value if math.isnan(value) or value > former else former
 
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Times a part of the step, as `seconds/{name}` of the slowest rank."""
+        began = time.monotonic()
+        yield
+        self.max(f"seconds/{name}", time.monotonic() - began)
+
     def reduce(self, ranks: Ranks) -> dict[str, float]:
         """Means, totals and largest values over all ranks, the same on each; a mean of nothing is NaN.
 
@@ -59,3 +75,42 @@ class StepMetrics:
 def _detached(value: float | torch.Tensor) -> Any:
     """A number as it is; a tensor in float64 without its graph, left on its device so that nothing waits for it."""
     return value.detach().double() if isinstance(value, torch.Tensor) else float(value)
+
+
+def record_group(metrics: StepMetrics, context: GroupContext) -> None:
+    """Figures of what was sampled; priors are not the model's own and do not count."""
+    group = context.group
+    sampled = [i for i, prior in enumerate(group.is_prior) if not prior]
+    named = {"reward": context.rewards.tolist(), **{f"reward/{term}": v for term, v in context.terms.items()}}
+    for name, values in named.items():
+        known = [values[i] for i in sampled if not math.isnan(values[i])]
+        metrics.mean(name, sum(known), len(known))
+    metrics.mean("length", sum(len(group.completions[i]) for i in sampled), len(sampled))
+    metrics.mean("cut_off", sum(not group.finished[i] for i in sampled), len(sampled))
+    metrics.mean("zero_variance", float(not group.varied), 1)
+    for i, prior in enumerate(group.is_prior):
+        if prior:
+            metrics.mean("prior_advantage", group.advantages[i], 1)
+            metrics.mean("prior_positive", float(group.advantages[i] > 0), 1)
+
+
+def record_batch(metrics: StepMetrics, batch: Packed, out: PolicyOutput, result: PolicyLoss, with_kl: bool,
+                 on_policy: bool) -> None:
+    """Figures of the update, over tokens. All but the KL are of groups with variance, whether others are there or not,
+    so that runs with and without a KL compare; the prior's log-probability stands beside that of the samples.
+
+    Args:
+        on_policy: Whether the weights are still those that the completions were drawn with.
+    """
+    prior, varied = batch.is_prior[batch.owner], batch.varied[batch.owner]
+    own = ~prior & varied
+    metrics.mean("entropy", out.entropy[own].sum(), own.sum())
+    metrics.mean("logprob/sampled", out.logps[own].sum(), own.sum())
+    metrics.mean("logprob/prior", out.logps[prior & varied].sum(), (prior & varied).sum())
+    metrics.mean("clipped", result.clipped[varied].sum(), varied.sum())
+    if with_kl:
+        metrics.mean("kl", result.kl[~prior].sum(), (~prior).sum())
+    if on_policy and batch.sampler_logps is not None and (known := batch.sampler_logps.isfinite()).any():
+        apart = (out.logps.detach() - batch.sampler_logps)[known].abs()
+        metrics.mean("sampler/mean_difference", apart.sum(), len(apart))
+        metrics.max("sampler/max_difference", float(apart.max()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -32,40 +33,43 @@ class Policy(nn.Module):
 
     It is one module, so that FSDP wraps embeddings, towers and head together, and one forward, so that every rank runs
     the same collectives.
+
+    Args:
+        vlm: The model.
+        temperature: The one that completions are sampled at.
+        autocast: Precision to compute in, where it is not that of the weights and FSDP does not see to it.
     """
 
-    def __init__(self, vlm: VLM) -> None:
+    def __init__(self, vlm: VLM, temperature: float = 1.0, autocast: torch.dtype | None = None) -> None:
         super().__init__()
-        self.vlm, self.net = vlm, vlm.net
+        self.vlm, self.net, self.temperature, self.autocast = vlm, vlm.net, temperature, autocast
 
-    def forward(self, packed: Packed, temperature: float = 1.0, vision: bool | None = None, *,
-                with_entropy: bool = True) -> PolicyOutput:
+    def forward(self, packed: Packed, with_entropy: bool = True) -> PolicyOutput:
         """Scores every completion token under softmax(logits / temperature), banned ids left out.
 
         The head runs chunk by chunk, and all but the last are recomputed in the backward pass.
 
         Args:
             packed: N completion tokens, on the policy's device.
-            temperature: The one that the completions were sampled at.
-            vision: Whether to run the vision tower; None: if there are images. With several ranks it must be the same
-                on all: a rank without images then runs it on a blank one that changes nothing.
             with_entropy: Whether to compute the entropies: three passes over all logits that scores alone do not need.
         """
-        hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen), vision)
+        with torch.autocast(self.vlm.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
+            return self._forward(packed, with_entropy)
+
+    def _forward(self, packed: Packed, with_entropy: bool) -> PolicyOutput:
+        hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen))
         rows = hidden[0].index_select(0, packed.rows)  # the head never sees a prompt row
         most = max(1, HEAD_ELEMENTS[rows.device.type] // self.vlm.vocabulary)
         count = max(1, math.ceil(len(rows) / most))
         *pieces, last = zip(rows.tensor_split(count), packed.targets.tensor_split(count), strict=True)
-        asked = temperature, with_entropy
-        chunks = [checkpoint(self._score, *piece, *asked, use_reentrant=False) for piece in pieces]
-        chunks.append(self._score(*last, *asked))  # the backward pass begins with it, so it may as well be kept
+        chunks = [checkpoint(self._score, *piece, with_entropy, use_reentrant=False) for piece in pieces]
+        chunks.append(self._score(*last, with_entropy))  # the backward pass begins with it, so it may as well be kept
         logps, entropies = zip(*chunks, strict=True)
         return PolicyOutput(torch.cat(logps), torch.cat(entropies) if with_entropy else None)
 
-    def _score(self, hidden: Tensor, targets: Tensor, temperature: float,
-               with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+    def _score(self, hidden: Tensor, targets: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
         """Log-probability of each target [n] and the entropy [n] or None, for hidden [n, width]."""
-        logits = next_logits(self.vlm, hidden, temperature)
+        logits = next_logits(self.vlm, hidden, self.temperature)
         every = logits.log_softmax(-1)  # its backward pass is one kernel, that of logsumexp several
         logps = every.gather(-1, targets[:, None])[:, 0]
         if not with_entropy:
@@ -86,13 +90,11 @@ def next_logits(vlm: VLM, hidden: Tensor, temperature: float) -> Tensor:
     return ban(logits if temperature == 1 else logits / temperature, vlm.banned_ids)
 
 
-def decode_states(vlm: VLM, inputs: Packed, layout: PackedLayout, vision: bool | None = None) -> Tensor:
+def decode_states(vlm: VLM, inputs: Packed, layout: PackedLayout) -> Tensor:
     """Hidden states [1, T, width] of a packed sequence: embeddings, image features in their places, decoder."""
     embeddings = vlm.net.get_input_embeddings()(inputs.input_ids)
     extra = {}
     if inputs.pixel_values is not None:
-        if vision is False:
-            raise ValueError("vision=False for a pack that has images")
         features, deep = image_features(vlm, inputs.pixel_values, inputs.image_grid_thw)
         features = features.to(embeddings.dtype)
         embeddings = embeddings.index_copy(1, inputs.image_positions, features[None])
@@ -100,7 +102,7 @@ def decode_states(vlm: VLM, inputs: Packed, layout: PackedLayout, vision: bool |
             mask = torch.zeros_like(inputs.input_ids, dtype=torch.bool)
             mask[0, inputs.image_positions] = True
             extra = {"visual_pos_masks": mask, "deepstack_visual_embeds": deep}
-    elif vision:
+    elif inputs.blank_image:  # other ranks have images, and all must run the same collectives: it changes nothing
         features, deep = image_features(vlm, *_blank_image(vlm))
         embeddings = embeddings + 0 * sum(f.sum() for f in (features, *deep)).to(embeddings.dtype)
     return run_decoder(vlm, embeddings, inputs.position_ids, layout, **extra)

@@ -1,4 +1,4 @@
-"""Prior-trajectory slot substitution: an annotated trajectory takes the last slot of its group (MPCC, prior sampling).
+"""Prior-trajectory slot substitution: annotated trajectories take the last slots of their group (MPCC, prior sampling).
 
 It happens before any reward or advantage is computed, so that mean and deviation run over {r₁ … r_{G−1}, r_prior}
 (MPCC Eq. 5), the prior's own tokens are trained, and G never changes.
@@ -6,38 +6,46 @@ It happens before any reward or advantage is computed, so that mean and deviatio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from minigrpo.layout import Group
+from minigrpo.layout import PRIOR, Group
 
 
-def insert_prior(group: Group, prior: Tensor, group_size: int) -> Group:
-    """The group with the prior in its last slot, slot G − 1.
+def insert_prior(group: Group, prior: Tensor | Sequence[Tensor], group_size: int) -> Group:
+    """The group with the prior in its last slot, G − 1; k priors take the last k.
 
     Args:
-        group: G sampled completions, of which the last is replaced, or G − 1, to which the prior is added: since random
-            numbers are keyed by slot both give the same group, and the second draws nothing in vain.
-        prior: int64 [n], the trajectory's tokens with its end token.
+        group: G sampled completions, of which the last are replaced, or G − k, to which the priors are added: since
+            random numbers are keyed by slot both give the same group, and the second draws nothing in vain.
+        prior: int64 [n], the trajectory's tokens with its end token; or k of these.
         group_size: G.
 
     Raises:
-        ValueError: the group has another size, a prior or advantages already, or the prior is empty.
+        ValueError: the group has another size, a prior or advantages already, or a prior is empty or one too many.
     """
-    if len(group.completions) not in (group_size, group_size - 1):
-        raise ValueError(f"{group.prompt.id}: {len(group.completions)} completions, expected {group_size} or one less")
-    if group.prior_slot is not None:
-        raise ValueError(f"{group.prompt.id}: the group has a prior already")
+    priors = [prior] if isinstance(prior, Tensor) else list(prior)
+    name, size, kept = group.prompt.id, len(group.completions), group_size - len(priors)
+    if kept < 0:
+        raise ValueError(f"{name}: {len(priors)} priors for a group of {group_size}")
+    if size not in (group_size, kept):
+        raise ValueError(f"{name}: {size} completions, expected {group_size}, or {kept} beside the prior")
+    if any(group.is_prior):
+        raise ValueError(f"{name}: the group has a prior already")
     if group.advantages is not None:
-        raise ValueError(f"{group.prompt.id}: the prior comes before the advantages, and the group has them already")
-    if len(prior) == 0:
-        raise ValueError(f"{group.prompt.id}: the prior is empty")
-    kept = group.select(range(group_size - 1))
+        raise ValueError(f"{name}: the prior comes before the advantages, and the group has them already")
+    if any(len(tokens) == 0 for tokens in priors):
+        raise ValueError(f"{name}: the prior is empty")
+    sampled = group.select(range(kept))
+    # nobody drew a prior: it has no log-probability of the sampler's, and the policy scores it like the rest
+    unknown = [torch.full((len(tokens),), torch.nan) for tokens in priors]
     return replace(
-        kept,
-        completions=[*kept.completions, prior],
-        sampler_logps=[],  # the prior was not drawn; the policy scores it like the rest (A7)
-        finished=[*kept.finished, True] if kept.finished or not kept.completions else [],
-        prior_slot=group_size - 1,
+        sampled,
+        completions=[*sampled.completions, *priors],
+        sampler_logps=[*sampled.sampler_logps, *unknown] if sampled.sampler_logps else [],
+        finished=[*sampled.finished, *[True] * len(priors)] if sampled.finished or not kept else [],
+        sources=[*(sampled.sources or ["policy"] * kept), *[PRIOR] * len(priors)],
     )

@@ -6,9 +6,9 @@ precision, refreshed once a step: one gather a step, not one a token.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -30,8 +30,16 @@ UNIT = 2**20
 """Fewest parameters of a block that is gathered on its own: a collective has a price of its own, whatever it moves."""
 
 
-def load_roles(path: str, model: ModelConfig, ranks: Ranks, with_reference: bool) -> tuple[Policy, VLM, Policy | None]:
-    """The trained policy, the replica that samples, and the frozen reference where one is needed.
+class Roles(NamedTuple):
+    """The trained policy, the replica that samples with full weights, and the frozen reference where one is needed."""
+
+    policy: Policy
+    replica: VLM
+    reference: Policy | None
+
+
+def load_roles(path: str, model: ModelConfig, ranks: Ranks, with_reference: bool, temperature: float = 1.0) -> Roles:
+    """Loads a model folder or hub id for each of its roles; scores are those at the sampling temperature.
 
     Half precision computes in it and keeps float32 weights in the policy: by FSDP with several ranks, by autocast with
     one. With one rank and equal precision the replica is the policy.
@@ -52,18 +60,19 @@ def load_roles(path: str, model: ModelConfig, ranks: Ranks, with_reference: bool
         return load_model(path, dtype=dtype, device=ranks.device, attention_kernel=kernel, graphs=model.graphs,
                           min_pixels=model.min_pixels, max_pixels=model.max_pixels)
 
-    policy = Policy(load(torch.float32 if half else compute))
+    autocast = compute if half and ranks.size == 1 else None
+    policy = Policy(load(torch.float32 if half else compute), temperature, autocast)
     if model.gradient_checkpointing:
         net = policy.net  # transformers renamed it on the way to version 6
         enable = getattr(net, "activation_checkpointing_enable", None) or net.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     replica = policy.vlm if ranks.size == 1 and not half else load(compute)
-    reference = Policy(load(compute)).requires_grad_(False) if with_reference else None
+    reference = Policy(load(compute), temperature, autocast).requires_grad_(False) if with_reference else None
     if ranks.size > 1:
         shard(policy, compute, model.offload)
         if reference is not None:
             shard(reference, compute)
-    return policy, replica, reference
+    return Roles(policy, replica, reference)
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -71,14 +80,6 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return DTYPES[name]
-
-
-def precision(name: str, ranks: Ranks):
-    """The context in which the policy runs: autocast for one rank in half precision, which FSDP does otherwise."""
-    compute = compute_dtype(name, ranks.device)
-    if ranks.size == 1 and compute is torch.bfloat16:
-        return torch.autocast(ranks.device.type, compute)
-    return contextlib.nullcontext()
 
 
 def shard(policy: Policy, compute: torch.dtype, offload: bool = False) -> None:

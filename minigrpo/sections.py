@@ -39,25 +39,29 @@ class RolloutConfig:
     """Longest completion, in tokens."""
     temperature: float = 1.0
     """Sampling temperature; log-probabilities are those of the tempered distribution."""
+    resample_rounds: int = 0
+    """Times in a step that groups without two different rewards are replaced by other samples; DAPO's sampling."""
     max_prompt_tokens: int = 4096
     """Longest prompt, image tokens included; a longer one is an error, never cut."""
 
 
 @dataclass(frozen=True)
 class GrpoConfig:
-    objective: Literal["grpo", "paper"] = "grpo"
-    """grpo: clipped importance ratio, and KL times beta. paper: advantage times log ratio to the reference, no beta."""
+    objective: Literal["grpo", "reinforce"] = "grpo"
+    """grpo: clipped importance ratio. reinforce: log-probability, without ratio and clip (MPCC Eq. 4)."""
     scale: Literal["std", "none", "loo"] = "std"
     """Advantage: reward minus group mean, over the group's std; none: not divided; loo: mean of the others."""
     unbiased: bool = True
     """Sample standard deviation (G - 1 below the line); false takes the population's (G)."""
+    kl: Literal["k3", "k3_corrected"] = "k3"
+    """k3: its gradient is that of KL(reference || policy). k3_corrected: times the ratio, that of the reverse."""
     beta: float = 0.04
     """Weight of the k3 estimate of the KL divergence to the frozen start model; at 0 no reference is kept."""
     clip_low: float = 0.2
     """The importance ratio is clipped below at 1 - clip_low."""
     clip_high: float = 0.2
     """The importance ratio is clipped above at 1 + clip_high."""
-    normalize: Literal["token", "sequence", "constant"] = "token"
+    normalize: Literal["token", "sequence", "constant", "group"] = "token"
     """Mean over all tokens of the step; over each completion, then completions; or sum over a fixed length."""
     updates_per_rollout: int = 1
     """Optimiser steps on each batch of completions."""
@@ -67,6 +71,11 @@ class GrpoConfig:
     """Step from which trajectories are no longer used; 0 is never."""
     prior_ratio: Literal["one", "shaped"] = "one"
     """Importance ratio of a trajectory: one scores it with the policy at rollout; shaped is LUFFY's p / (p + 0.1)."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the frozen start model is loaded and scores."""
+        return self.beta > 0
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,289 @@
-"""The parts of a step, which training, imitation and the benchmark call."""
+"""The parts of a step: sample groups, reward them, compare them, update the policy.
+
+`train.py` calls one after the other, the benchmark too. On each rank there are N groups of G completions; a packed
+micro-batch has B completions with N tokens.
+"""
 
 from __future__ import annotations
 
-from minigrpo.layout import Group, Packed, micro_batches, pack
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from minigrpo.advantages import group_advantages
+from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
+from minigrpo.losses import completion_weights, policy_loss, sft_loss
+from minigrpo.metrics import StepMetrics, record_batch, record_group
+from minigrpo.models import VLM
+from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
+from minigrpo.policy import Policy, PolicyOutput
+from minigrpo.priors import insert_prior
 from minigrpo.ranks import Ranks
+from minigrpo.replica import Roles, load_roles
+from minigrpo.reward import completions_of, guarded, score_rewards, weigh_tokens
+from minigrpo.rollout import generate
+from minigrpo.sampling import Sampling
+from minigrpo.sections import Config, OptimConfig
+from minigrpo.task import BatchContext, GroupContext, Sample, Stage, Task, uses
+from minigrpo.views import score_contexts
 
 
-def even_batches(live: list[Group], groups: list[Group], budget: int,
-                 ranks: Ranks) -> tuple[list[Packed], list[bool], bool]:
-    """Micro-batches of `live`, as many on every rank, which of them count, and whether any rank's holds an image.
+@dataclass(frozen=True)
+class Training:
+    """What the parts of a step work with, bound once for a stage."""
 
-    Every rank must run the same collectives; one with fewer micro-batches adds some of `groups` that weigh nothing.
+    config: Config
+    task: Task
+    stage: Stage
+    ranks: Ranks
+    roles: Roles
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def begin(cls, path: str, config: Config, task: Task, stage: Stage, ranks: Ranks) -> Training:
+        """Loads the stage's models from a folder or hub id, with a new optimizer."""
+        with_reference = stage.policy > 0 and (config.grpo.needs_reference or task.scored_by == "reference")
+        roles = load_roles(path, config.model, ranks, with_reference, config.rollout.temperature)
+        return cls(config, task, stage, ranks, roles, make_optimizer(roles.policy, stage_optim(config, stage)))
+
+    @property
+    def sampling(self) -> Sampling:
+        """How completions are drawn."""
+        return Sampling(self.config.rollout.max_new_tokens, self.config.rollout.temperature)
+
+    def encode(self, sample: Sample) -> EncodedPrompt:
+        """The prompt of a sample, refused where it is too long."""
+        return self.roles.replica.encode(sample, self.config.rollout.max_prompt_tokens)
+
+    def batches(self, groups: Sequence[Group]) -> list[Packed]:
+        """Micro-batches of this rank's groups, as many on every rank, as all must run the same collectives.
+
+        A rank with fewer adds batches that weigh nothing; where any rank has an image, all run the vision tower.
+        """
+        ranks, made = self.ranks, micro_batches(groups, self.config.optim.tokens_per_micro_batch)
+        most, vision = ranks.max([len(made), any(batch.pixel_values is not None for batch in made)])
+        made += [blank_batch(self.roles.replica)] * (int(most) - len(made))
+        blank = vision > 0 and ranks.size > 1
+        return [replace(b, blank_image=blank and b.pixel_values is None).to(ranks.device) for b in made]
+
+
+def stage_optim(config: Config, stage: Stage) -> OptimConfig:
+    """`config.optim`, at the learning rate of imitation where nothing else is learned."""
+    return config.optim if stage.policy else replace(config.optim, lr=config.sft.lr)
+
+
+def blank_batch(vlm: VLM) -> Packed:
+    """A batch of one token that keeps its rank in step with the others, and weighs nothing."""
+    end = torch.tensor([vlm.end_ids[0] if vlm.end_ids else 0])
+    positions = torch.arange(2).expand(3 if vlm.has_vision else 1, -1)
+    group = Group(EncodedPrompt("", end.repeat(2), positions), [end], rewards=torch.zeros(1), advantages=torch.zeros(1))
+    return replace(pack([group]), counted=False)
+
+
+def load_samples(samples: Sequence[Sample], indices: Sequence[int], known: dict[str, int]) -> list[Sample]:
+    """The samples at these indices; `known` keeps the index of every id that this rank has met.
+
+    Raises:
+        ValueError: two samples have one id, and so would draw the same random numbers.
     """
-    batches, images = micro_batches(live, budget), any(g.prompt.pixel_values is not None for g in groups)
-    most, vision = (int(n) for n in ranks.max([len(batches), images]))
-    missing = most - len(batches)
-    batches += [pack([groups[0].select([0])])] * missing
-    return [b.to(ranks.device) for b in batches], [True] * (most - missing) + [False] * missing, bool(vision)
+    loaded = [samples[i] for i in indices]
+    for i, sample in zip(indices, loaded, strict=True):
+        if (other := known.setdefault(sample.id, i)) != i:
+            raise ValueError(f"samples {other} and {i} of the task have one id, {sample.id!r}: random numbers are keyed "
+                             "on ids, so make them unique")
+    return loaded
+
+
+def sample_groups(training: Training, samples: Sequence[Sample], step: int) -> list[Group]:
+    """Rollout: G completions of every sample [N], drawn by the replica; the texts of `Task.slots` take the last slots.
+
+    Raises:
+        ValueError: a prompt or a text of a slot is too long, or more than G completions are asked for.
+    """
+    task, grpo, size = training.task, training.config.grpo, training.config.rollout.group_size
+    with_priors = grpo.prior and (grpo.prior_until == 0 or step < grpo.prior_until)
+    prompts, sizes, parts = [], [], []
+    for sample in samples:
+        priors = encode_priors(training, sample) if with_priors else []
+        with guarded(task, "views", sample):
+            shown, from_views = task.views(sample, step), task.draw_from(sample, step)
+        views = {name: training.encode(replace(sample, id=f"{sample.id}/{name}", images=tuple(images)))
+                 for name, images in shown.items()}
+        own = size - len(priors) - sum(from_views.values())
+        if own < 0 or from_views.keys() - views.keys():
+            raise ValueError(f"sample {sample.id}: {len(priors)} texts of slots and {dict(from_views)} from views do not "
+                             f"go into a group of {size} with the views {list(views)}")
+        prompts += [training.encode(sample), *(views[name] for name in from_views)]
+        sizes += [own, *from_views.values()]
+        parts.append((priors, views, ["policy", *from_views]))
+    drawn = iter(generate(training.roles.replica, prompts, sizes, training.sampling,
+                          seed=training.config.run.seed, step=step))
+    groups = []
+    for priors, views, sources in parts:
+        own = [next(drawn) for _ in sources]  # those of the sample's own prompt, then those of its views
+        group = replace(
+            own[0], views=views, completions=[c for part in own for c in part.completions],
+            sampler_logps=[x for part in own for x in part.sampler_logps],
+            finished=[x for part in own for x in part.finished],
+            sources=[name for name, part in zip(sources, own, strict=True) for _ in part.completions],
+        )
+        groups.append(insert_prior(group, priors, size) if priors else group)
+    return groups
+
+
+def encode_priors(training: Training, sample: Sample) -> list[Tensor]:
+    """The texts of `Task.slots`, as tokens int64 [n] each. Raises ValueError where one is longer than a completion."""
+    with guarded(training.task, "slots", sample):
+        texts = list(training.task.slots(sample))
+    encoded = [training.roles.replica.encode_completion(text, f"prior of sample {sample.id}") for text in texts]
+    longest, limit = max(map(len, encoded), default=0), training.config.rollout.max_new_tokens
+    if longest > limit:
+        raise ValueError(f"prior of sample {sample.id} has {longest} tokens, more than rollout.max_new_tokens = {limit} "
+                         "allows a completion: raise that, or shorten the trajectory")
+    return encoded
+
+
+def prior_groups(training: Training, samples: Sequence[Sample]) -> list[Group]:
+    """What is imitated: each sample that has any, with its priors as the only completions."""
+    priors = [encode_priors(training, sample) for sample in samples]
+    return [Group(training.encode(sample), texts, sources=["prior"] * len(texts))
+            for sample, texts in zip(samples, priors, strict=True) if texts]
+
+
+def reward_groups(training: Training, samples: Sequence[Sample], groups: Sequence[Group], step: int
+                  ) -> list[GroupContext]:
+    """Asks the task for the reward of every group [N]; see `Task.reward`."""
+    completions = [completions_of(training.roles.replica, group) for group in groups]
+    scored = score_rewards(training.task, training.roles.replica, samples, completions, training.config, step)
+    contexts = []
+    for sample, group, texts, (rewards, terms) in zip(samples, groups, completions, scored, strict=True):
+        lengths = torch.tensor([len(c) for c in group.completions])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        contexts.append(GroupContext(step, sample, group, texts, terms, rewards, mask))
+    return contexts
+
+
+def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics: StepMetrics) -> list[GroupContext]:
+    """Advantages [G] and token weights of every group, written into the context's group.
+
+    Where the task has views or wants scores, the groups are scored first, under each view in its turn.
+
+    Raises:
+        ValueError: the task's advantages or weights are not finite, or of another shape.
+    """
+    task, grpo = training.task, training.config.grpo
+    contexts = [replace(c, advantages=group_advantages(c.rewards, grpo.scale, grpo.unbiased)) for c in contexts]
+    names = []
+    if uses(task, "views"):  # every rank must score the same views, whatever samples it has
+        names = sorted(set().union(*training.ranks.gather([{name for c in contexts for name in c.group.views}])))
+    if names or task.needs_scores:
+        with metrics.phase("views"):
+            contexts = score_contexts(training, contexts, names)
+    compared = []
+    for context in contexts:
+        advantages, weights = weigh_tokens(task, context)
+        rows = [] if weights is None else [row[seen] for row, seen in zip(weights, context.mask, strict=True)]
+        group = replace(context.group, rewards=context.rewards, advantages=advantages, token_weights=rows,
+                        varied=bool(advantages.any()))
+        compared.append(replace(context, group=group, advantages=advantages))
+        record_group(metrics, compared[-1])
+        with guarded(task, "metrics", context.sample):
+            for name, value in task.metrics(compared[-1]).items():
+                metrics.mean(name, float(value), 1)
+    return compared
+
+
+def update(training: Training, contexts: Sequence[GroupContext], imitated: Sequence[Group], step: int,
+           metrics: StepMetrics) -> None:
+    """Learns from this step's groups, and from priors to imitate: one optimizer step, or `grpo.updates_per_rollout`.
+
+    The loss is one sum over all tokens of the step, whatever the micro-batches and ranks. A step in which no rank has
+    anything to learn changes nothing: neither weight decay nor the rounding of a KL moves the weights.
+
+    Args:
+        contexts: N groups with advantages.
+        imitated: Groups of priors.
+        metrics: Gets the figures of the update.
+
+    Raises:
+        ValueError: a stage that only imitates met a step without any prior.
+    """
+    config, task, stage, ranks = training.config, training.task, training.stage, training.ranks
+    policy, _, reference = training.roles
+    grpo, extra = config.grpo, uses(task, "extra_loss") and stage.policy > 0
+    groups = [context.group for context in contexts]
+    lengths = [len(c) for g in groups for c in g.completions]
+    taught = sum(len(c) for g in imitated for c in g.completions)
+    metrics.total("tokens", sum(lengths) + taught)
+    *totals, varied, taught = map(int, ranks.sum(
+        [sum(lengths), len(lengths), len(groups), sum(g.varied for g in groups), taught]))
+    if not stage.policy and not taught:
+        raise ValueError(f"step {step + 1}: none of {config.sft.prompts_per_step} samples has an annotated trajectory; "
+                         "imitating needs some")
+    optim = stage_optim(config, stage)
+    rate = learning_rate(step, stage.steps, optim)
+    metrics.max("lr", rate)
+    metrics.max("skipped", 0.0)
+    metrics.max("idle", float(not (varied or taught or extra)))
+    if not (varied or taught or extra):
+        return
+
+    # A group without variance has no gradient unless a KL pulls on it, or another loss may.
+    batches = training.batches([g for g in groups if g.varied or grpo.beta > 0 or extra])
+    lessons = training.batches(imitated) if taught else []
+
+    # Log-probabilities that the loss compares with: the reference's, and, with several updates, the old policy's.
+    # With one update the old ones are the new ones, detached: the same numbers, without a second pass.
+    policy.train()
+    with metrics.phase("scoring"), torch.no_grad():
+        compared = reference is not None and grpo.needs_reference
+        refs = [reference(b, with_entropy=False).logps if compared else None for b in batches]
+        olds = [policy(b, with_entropy=False).logps if grpo.updates_per_rollout > 1 else None for b in batches]
+
+    def grpo_loss(number: int, batch: Packed, out: PolicyOutput, made: int) -> Tensor:
+        per_completion = completion_weights(batch.lengths, grpo.normalize, *totals, config.rollout.max_new_tokens)
+        weights = batch.counted * per_completion[batch.owner]
+        advantages = batch.advantages.to(out.logps.dtype)[batch.owner]
+        if batch.token_weights is not None:
+            advantages = advantages * batch.token_weights
+        old, ref = olds[number], refs[number]
+        result = policy_loss(
+            out.logps, out.logps.detach() if old is None else old, advantages, weights, objective=grpo.objective,
+            ref_logps=ref, beta=grpo.beta, kl=grpo.kl, clip_low=grpo.clip_low, clip_high=grpo.clip_high,
+            shaped=batch.is_prior[batch.owner] if grpo.prior_ratio == "shaped" else None,
+        )
+        if batch.counted:
+            record_batch(metrics, batch, out, result, with_kl=ref is not None, on_policy=made == 0)
+        more = task.extra_loss(BatchContext(step, batch, out.logps, out.entropy, weights)) if extra else None
+        return stage.policy * result.loss if more is None else stage.policy * result.loss + more
+
+    def imitation_loss(number: int, batch: Packed, out: PolicyOutput) -> Tensor:
+        if batch.counted and not stage.policy:
+            metrics.mean("entropy", out.entropy.sum(), len(out.entropy))
+            metrics.mean("logprob/prior", out.logps.detach().sum(), len(out.logps))
+        return stage.sft * sft_loss(out.logps, torch.full_like(out.logps, batch.counted / taught))
+
+    updates = grpo.updates_per_rollout if stage.policy else 1
+    with metrics.phase("update"):
+        for made in range(updates):
+            loss = accumulate(policy, batches, partial(grpo_loss, made=made), ranks)
+            loss += accumulate(policy, lessons, imitation_loss, ranks)
+            metrics.total("loss", loss / updates)
+            norm = clip_and_step(training.optimizer, policy, rate, optim.max_grad_norm)
+            metrics.max("grad_norm", norm)
+            metrics.max("skipped", float(not math.isfinite(norm)))
+
+
+def accumulate(policy: Policy, batches: Sequence[Packed], loss_of: Callable[[int, Packed, PolicyOutput], Tensor],
+               ranks: Ranks = Ranks()) -> float:  # noqa: B008, it is frozen
+    """Adds up the gradients of a loss over micro-batches, and gives their sum; `loss_of(number, batch, output)`."""
+    total = 0.0
+    for number, batch in enumerate(batches):
+        loss = loss_of(number, batch, policy(batch))
+        (loss * ranks.size).backward()  # FSDP averages gradients over the ranks, the loss is a sum
+        total += loss.item()
+    return total

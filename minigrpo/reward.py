@@ -1,0 +1,149 @@
+"""Asks a task for its rewards, and checks what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import math
+import traceback
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from inspect import isgenerator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minigrpo.layout import Group
+from minigrpo.models import VLM
+from minigrpo.rollout import generate
+from minigrpo.sampling import Sampling
+from minigrpo.sections import Config
+from minigrpo.task import Completion, Generate, GroupContext, Sample, Task, Terms
+
+Score = tuple[Tensor, dict[str, list[float]]]
+"""Rewards float64 [G] of a group, and its terms, each [G], NaN where one does not apply."""
+
+
+def completions_of(vlm: VLM, group: Group) -> list[Completion]:
+    """The completions of a group as a reward sees them."""
+    count = len(group.completions)
+    logps = [float(x.mean()) for x in group.sampler_logps] or [math.nan] * count
+    ended, sources = group.finished or [True] * count, group.sources or ["policy"] * count
+    return [Completion(vlm.decode(tokens), len(tokens), *known)
+            for tokens, *known in zip(group.completions, ended, logps, sources, strict=True)]
+
+
+@contextlib.contextmanager
+def guarded(task: Task, door: str, sample: Sample) -> Iterator[None]:
+    """Whatever goes wrong in a task's own code becomes one line that names task, door, sample, and the line of code.
+
+    Raises:
+        ValueError: with that line.
+    """
+    try:
+        yield
+    except Exception as error:
+        *_, here = traceback.extract_tb(error.__traceback__)
+        code = linecache.getline(here.filename, here.lineno).strip()
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{type(task).__name__}.{door}, sample {sample.id}: {said} ({here.filename}, line {here.lineno}: "
+                         f"{code})") from error
+
+
+def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Sequence[list[Completion]], config: Config,
+                  step: int) -> list[Score]:
+    """The reward of every group: the sum of its terms, each times its weight.
+
+    What rewards ask for by `Generate` is drawn for all groups together, as often as any asks.
+
+    Raises:
+        ValueError: the reward failed, or what it said is no reward; names task, sample, term and completion.
+    """
+    said: list[Terms | None] = []
+    waiting: dict[int, Generator[Generate, list, Terms]] = {}
+    for number, (sample, completions) in enumerate(zip(samples, groups, strict=True)):
+        with guarded(task, "reward", sample):
+            found = task.reward(sample, completions)
+        said.append(None if isgenerator(found) else found)
+        if isgenerator(found):
+            waiting[number] = found
+    answers: dict[int, Any] = dict.fromkeys(waiting)
+    while waiting:
+        asked: dict[int, Generate] = {}
+        for number, generator in list(waiting.items()):
+            with guarded(task, "reward", samples[number]):
+                try:
+                    asked[number] = generator.send(answers[number])
+                except StopIteration as stop:
+                    said[number] = stop.value
+                    del waiting[number]
+        answers = answer_requests(vlm, asked, config, step)
+    return [weigh(task, sample, completions, terms)
+            for sample, completions, terms in zip(samples, groups, said, strict=True)]
+
+
+def answer_requests(vlm: VLM, asked: Mapping[int, Generate], config: Config, step: int
+                    ) -> dict[int, list[list[Completion]]]:
+    """Completions of every sample of every request; requests of like sampling are drawn together."""
+    kinds: dict[Sampling, list[int]] = {}
+    for number, request in asked.items():
+        sampling = Sampling(request.max_new_tokens or config.rollout.max_new_tokens, request.temperature)
+        kinds.setdefault(sampling, []).append(number)
+    answers = {}
+    for sampling, numbers in kinds.items():
+        pairs = [(sample, asked[n].group_size) for n in numbers for sample in asked[n].samples]
+        prompts = [vlm.encode(sample, config.rollout.max_prompt_tokens) for sample, _ in pairs]
+        drawn = iter(generate(vlm, prompts, [size for _, size in pairs], sampling, seed=config.run.seed, step=step))
+        for n in numbers:
+            answers[n] = [completions_of(vlm, next(drawn)) for _ in asked[n].samples]
+    return answers
+
+
+def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: Terms) -> Score:
+    """Rewards of one group from its terms, which are checked. Raises ValueError; see `score_rewards`."""
+    where = f"{type(task).__name__}.reward, sample {sample.id}"
+    if not isinstance(terms, Mapping) or not terms:
+        raise ValueError(f"{where}: no reward terms returned, but {terms!r}; wanted is a dict such as "
+                         '{"right": [1.0, 0.0, …]}')
+    if unknown := task.reward_weights.keys() - terms.keys():
+        raise ValueError(f"{where}: reward_weights names {min(unknown)!r}, which is none of the terms {', '.join(terms)} "
+                         "(a term that does not apply is a list of None)")
+    found: dict[str, list[float]] = {}
+    rewards = torch.zeros(len(completions), dtype=torch.float64)
+    for name, values in terms.items():
+        if not hasattr(values, "__len__") or len(values) != len(completions):
+            count = f"{len(values)} values" if hasattr(values, "__len__") else f"{values!r}"
+            raise ValueError(f"{where}: term {name!r} has {count} for {len(completions)} completions")
+        found[name] = [_number(value, f"{where}: term {name!r}", completion)
+                       for value, completion in zip(values, completions, strict=True)]
+        rewards += task.reward_weights.get(name, 1.0) * torch.tensor(found[name], dtype=torch.float64).nan_to_num(0.0)
+    return rewards, found
+
+
+def weigh_tokens(task: Task, context: GroupContext) -> tuple[Tensor, Tensor | None]:
+    """The task's advantages [G] and token weights [G, T], which are checked. Raises ValueError for impossible ones."""
+    where, shape = f"sample {context.sample.id}", context.mask.shape
+    with guarded(task, "advantages", context.sample):
+        advantages = torch.as_tensor(task.advantages(context))
+    if advantages.shape != shape[:1] or not advantages.isfinite().all():
+        raise ValueError(f"{type(task).__name__}.advantages, {where}: one finite number for each of {shape[0]} "
+                         f"completions is wanted, not {advantages.tolist()}")
+    with guarded(task, "token_weights", context.sample):
+        weights = task.token_weights(context)
+    if weights is not None and (weights.shape != shape or not weights[context.mask].isfinite().all()):
+        raise ValueError(f"{type(task).__name__}.token_weights, {where}: finite numbers of shape {list(shape)} are "
+                         f"wanted, not {list(weights.shape)}")
+    return advantages, weights
+
+
+def _number(value: Any, where: str, completion: Completion) -> float:
+    """A term's value as a float; NaN for None, which stands for a term that does not apply."""
+    if value is None:
+        return math.nan
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{where} is {value!r} for completion {completion.text[:80]!r}")
+    return number

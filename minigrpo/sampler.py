@@ -1,0 +1,79 @@
+"""Which samples a step trains on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sample in a step: its index, and the rewards of the completions that the policy drew."""
+
+    index: int
+    rewards: tuple[float, ...]
+
+    @property
+    def varied(self) -> bool:
+        """Whether there was anything to learn: two completions with different rewards."""
+        return len(set(self.rewards)) > 1
+
+
+class Sampler:
+    """Shuffles the samples anew each epoch, by (seed, step) alone: the same samples on any number of ranks.
+
+    No step sees a sample twice; the few that do not fill a step are left out of their epoch. A subclass writes `choose`,
+    and `learn` where it chooses by what came out; then `state` and `load` too, so that a resumed run chooses alike.
+
+    Args:
+        samples: How many the task has.
+        per_step: How many a step takes.
+        seed: Of every choice.
+        resample_rounds: Times that groups without variance are replaced within a step (DAPO, arXiv 2503.14476).
+
+    Raises:
+        ValueError: there are fewer samples than one step takes.
+    """
+
+    def __init__(self, samples: int, per_step: int, seed: int, resample_rounds: int = 0) -> None:
+        if samples < per_step:
+            raise ValueError(f"the task has {samples} samples, fewer than prompts_per_step = {per_step}")
+        self.samples, self.per_step, self.seed, self.resample_rounds = samples, per_step, seed, resample_rounds
+        self.flat = 0  # groups without variance in the round that was learned last
+
+    @property
+    def learns(self) -> bool:
+        """Whether it wants to be told what came out."""
+        return self.resample_rounds > 0 or type(self).learn is not Sampler.learn
+
+    def choose(self, step: int) -> list[int]:
+        """Indices of the samples of a step, [per_step]."""
+        steps_per_epoch = self.samples // self.per_step
+        epoch, place = divmod(step, steps_per_epoch)
+        order = random.Random(f"{self.seed}/{epoch}").sample(range(self.samples), self.samples)
+        return order[place * self.per_step : (place + 1) * self.per_step]
+
+    def rounds(self, step: int) -> Iterator[list[int]]:
+        """The samples of a step, then, where some of their groups had no variance, others in their place."""
+        chosen = self.choose(step)
+        yield chosen
+        fresh = sorted(set(range(self.samples)) - set(chosen))
+        random.Random(f"{self.seed}/{step}/again").shuffle(fresh)
+        for _ in range(self.resample_rounds):
+            again, fresh = fresh[: self.flat], fresh[self.flat :]
+            if not again:
+                return
+            yield again
+
+    def learn(self, outcomes: Sequence[Outcome]) -> None:
+        """Is told what came out of each round, the same on every rank."""
+        self.flat = sum(not outcome.varied for outcome in outcomes)
+
+    def state(self) -> dict[str, Any]:
+        """What `load` needs to choose as this one would, as JSON can hold it."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes over what `state` gave."""
