@@ -12,13 +12,14 @@ def group_advantages(rewards: Tensor, scale: str = "std", unbiased: bool = True,
     A group whose rewards are all equal gets exactly zero, never NaN and never rounding noise.
 
     Args:
-        rewards: [..., G], the last dimension one group.
+        rewards: [..., G], the last dimension one group. The arithmetic is float64 whatever is given, but what rewards
+            lost before stays lost: 1e8 and 1e8 + 1 are equal in float32.
         scale: "std": (r − mean) / (std + eps); "none": r − mean (Dr. GRPO); "loo": r − mean of the others (RLOO).
         unbiased: Sample standard deviation (divide by G − 1), else population (by G).
         eps: Added to the standard deviation.
 
     Returns:
-        [..., G], of the dtype of `rewards`.
+        [..., G], of the dtype of `rewards`; float64 for integers.
 
     Raises:
         ValueError: an unknown scale, rewards that are not finite, or G = 1 where the scale needs more.
@@ -30,10 +31,11 @@ def group_advantages(rewards: Tensor, scale: str = "std", unbiased: bool = True,
     size = rewards.shape[-1]
     if size < 2 and scale != "none":
         raise ValueError(f"scale {scale!r} compares completions: a group needs at least 2, not {size}")
+    dtype, rewards = rewards.dtype if rewards.is_floating_point() else torch.float64, rewards.double()
     centred = rewards - rewards.mean(-1, keepdim=True)
     if scale == "std":
         advantages = centred / (rewards.std(-1, correction=int(unbiased), keepdim=True) + eps)
     else:
         advantages = centred * (size / (size - 1)) if scale == "loo" else centred
     no_variance = rewards.amax(-1, keepdim=True) == rewards.amin(-1, keepdim=True)
-    return torch.where(no_variance, 0.0, advantages)
+    return torch.where(no_variance, 0.0, advantages).to(dtype)

@@ -112,26 +112,32 @@ def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         token ids int64 [R], and their log-probabilities [R] under softmax(logits).
     """
-    probabilities = logits.softmax(-1)
+    probabilities = logits.softmax(-1)  # [R, V]
     short = -logits.shape[-1] % BLOCK
-    blocks = (F.pad(probabilities, (0, short)) if short else probabilities).unflatten(-1, (-1, BLOCK))
-    sums = blocks.sum(-1)
-    block, rest = _invert(sums, uniforms.to(sums.dtype)[:, None] * sums.sum(-1, keepdim=True))
-    place, _ = _invert(blocks.take_along_dim(block[..., None], 1)[:, 0], rest)
+    blocks = (F.pad(probabilities, (0, short)) if short else probabilities).unflatten(-1, (-1, BLOCK))  # [R, V', BLOCK]
+    block, within = _invert(blocks.sum(-1), uniforms[:, None])
+    place, _ = _invert(blocks.take_along_dim(block[..., None], 1)[:, 0], within)
     ids = (block * BLOCK + place).clamp(max=logits.shape[-1] - 1)  # NaN is above everything; its log-probability tells
     return ids[:, 0], probabilities.gather(-1, ids)[:, 0].log()
 
 
-def _invert(weights: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """The first place int64 [R, 1] at which the sum of weights [R, n] exceeds threshold [R, 1], and by how much the
-    threshold exceeds the sum before it."""
+def _invert(weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a share [R, 1], in [0, 1], of the sum of weights [R, n] is reached.
+
+    Sums run in float64: in float32 places near 1 are 6e-8 apart, and most of a long tail would never be drawn.
+
+    Returns:
+        The place int64 [R, 1], and which share [R, 1] of that place's own weight is reached.
+    """
+    weights = weights.double()
     cdf = weights.cumsum(-1)
     total = cdf[:, -1:]
     # kept below the total, so that rounding never lands on a place behind the last that has weight
-    threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
-    place = torch.searchsorted(cdf, threshold, right=True).clamp(max=weights.shape[-1] - 1)
-    before = cdf.gather(-1, place) - weights.gather(-1, place)
-    return place, (threshold - before).clamp(min=0)  # below 0 by rounding, it would name a place without weight
+    reached = torch.minimum(share * total, torch.nextafter(total, torch.zeros_like(total)))
+    place = torch.searchsorted(cdf, reached, right=True).clamp(max=weights.shape[-1] - 1)  # first with cdf > reached
+    own = weights.gather(-1, place)
+    before = cdf.gather(-1, place) - own
+    return place, ((reached - before) / own).clamp(0, 1)  # below 0 by rounding, it would name a place without weight
 
 
 def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ def one_prior(ordinary=1.0, prior=3.0, size=8):
 
 @pytest.mark.parametrize("unbiased, others, prior", [(False, -0.3780, 2.6458), (True, -0.3536, 2.4749)])
 def test_the_papers_example(unbiased, others, prior):
-    """M12 (MPCC Eq. 5): seven rewards of 1 and a prior of 3."""
+    """MPCC Eq. 5: seven rewards of 1 and a prior of 3."""
     advantages = group_advantages(one_prior(), unbiased=unbiased, eps=0.0)
     assert [round(a, 4) for a in advantages.tolist()] == [others] * 7 + [prior]
     if not unbiased:
@@ -88,6 +88,18 @@ def test_advantages_ignore_shift_and_scale(rewards, shift, factor, unbiased):
     assert torch.allclose(advantages, moved, rtol=0, atol=1e-9)
     if rewards.min() < rewards.max():
         assert advantages.std(correction=int(unbiased)).item() == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", ["std", "none", "loo"])
+def test_the_arithmetic_is_float64_whatever_is_given(scale):
+    rewards = torch.tensor([1e8, 1e8 + 8, 1e8 + 24, 1e8 + 64])  # each exact in float32, their mean is not
+    ours = group_advantages(rewards, scale)
+    exact = group_advantages(rewards.double(), scale)
+    assert ours.dtype == torch.float32 and torch.equal(ours, exact.float())
+    assert torch.allclose(exact, group_advantages(rewards.double() - 1e8, scale), rtol=0, atol=1e-6)
+    assert torch.equal(group_advantages(rewards.long(), scale), exact), "integers are rewards too"
+    assert group_advantages(torch.tensor([1e8, 1e8 + 1], dtype=torch.float64), "none").tolist() == [-0.5, 0.5]
+    assert group_advantages(torch.tensor([1e8, 1e8 + 1]), "none").tolist() == [0, 0], "equal as they were given"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

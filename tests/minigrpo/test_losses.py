@@ -50,13 +50,44 @@ def test_k3_is_unbiased_under_the_policy():
     assert torch.allclose(expected, (p * (p / q).log()).sum(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("ref", [-1e4, -0.0])
-def test_k3_does_not_overflow(ref):
-    logps = torch.tensor([-5000.0], requires_grad=True)
+def enumerated(kl, sampler):
+    """The gradient by a softmax's logits of E_{a ~ sampler}[KL term], over all of a vocabulary of five, and those of
+    both exact divergences."""
+    theta = tensor(0.5, -1.0, 0.0, 2.0, -0.3, grad=True)
+    ref = tensor(-0.5, 1.0, 0.3, 0.0, -2.0).log_softmax(0)
+    logps = theta.log_softmax(0)
+    old = logps.detach() if sampler is None else sampler.log_softmax(0)
+    loss = policy_loss(logps, old, torch.zeros_like(ref), old.exp(), ref_logps=ref, beta=1.0, kl=kl).loss
+    exact = (logps.exp() * (logps - ref)).sum(), (ref.exp() * (ref - logps)).sum()
+    return loss, exact, [torch.autograd.grad(x, theta, retain_graph=True)[0] for x in (loss, *exact)]
+
+
+def test_k3_has_the_value_of_one_divergence_and_the_gradient_of_the_other():
+    value, exact, (ours, from_policy, from_reference) = enumerated("k3", None)
+    assert value.item() == pytest.approx(exact[0].item(), abs=1e-12)
+    assert torch.allclose(ours, from_reference, rtol=0, atol=1e-12)
+    assert (ours - from_policy).norm() > 0.5 * from_policy.norm()
+
+
+@pytest.mark.parametrize("sampler", [None, tensor(0.1, 0.4, -0.6, 0.2, 0.9)], ids=["on-policy", "an older policy"])
+def test_corrected_k3_has_value_and_gradient_of_the_divergence_from_the_policy(sampler):
+    value, exact, (ours, from_policy, _) = enumerated("k3_corrected", sampler)
+    assert value.item() == pytest.approx(exact[0].item(), abs=1e-12)
+    assert torch.allclose(ours, from_policy, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("logp, ref, value, gradient", [
+    (-20.0, 0.0, math.exp(20) - 21, 1 - math.exp(20)),
+    (-25.0, 0.0, 6 * math.exp(20) - 26, 1 - math.exp(20)),  # above 20 along the tangent of exp
+    (-5000.0, 0.0, 4981 * math.exp(20) - 5001, 1 - math.exp(20)),
+    (0.0, -25.0, 24.0, 1.0),
+    (-5000.0, -1e4, 4999.0, 1.0),
+])
+def test_far_from_the_reference_k3_is_finite_and_pulls_back(logp, ref, value, gradient):
+    logps = torch.tensor([logp], requires_grad=True)
     kl = kl_k3(logps, torch.tensor([ref]))
     kl.sum().backward()
-    assert kl.isfinite().all() and logps.grad.isfinite().all()
-    assert kl.item() == pytest.approx(math.exp(20) - 21 if ref == 0 else math.exp(-20) + 19, rel=1e-6)
+    assert kl.item() == pytest.approx(value, rel=1e-6) and logps.grad.item() == pytest.approx(gradient, rel=1e-6)
 
 
 # The clipped objective
@@ -92,11 +123,19 @@ def test_on_policy_the_gradient_is_the_plain_policy_gradient():
     assert result.ratio.tolist() == [1, 1, 1] and not result.clipped.any() and not result.kl.any()
 
 
-def test_a_huge_ratio_stays_finite():
-    logps = torch.tensor([-1.0, -900.0], requires_grad=True)
-    result = policy_loss(logps, torch.tensor([-900.0, -1.0]), torch.tensor([-1.0, 1.0]), torch.ones(2))
+@pytest.mark.parametrize("log_ratio, ratio, slope", [
+    (20.0, math.exp(20), math.exp(20)),
+    (25.0, 6 * math.exp(20), math.exp(20)),  # above 20 along the tangent of exp
+    (899.0, 880 * math.exp(20), math.exp(20)),
+    (-25.0, math.exp(-25), math.exp(-25)),
+    (-899.0, 0.0, 0.0),
+])
+def test_a_huge_ratio_stays_finite_and_a_bad_token_is_pushed_down(log_ratio, ratio, slope):
+    logps = torch.tensor([log_ratio - 900], requires_grad=True)
+    result = policy_loss(logps, torch.tensor([-900.0]), torch.tensor([-1.0]), torch.ones(1), clip_low=1.0)
     result.loss.backward()
-    assert result.loss.isfinite() and logps.grad.isfinite().all() and result.ratio.isfinite().all()
+    found = [result.ratio.item(), result.loss.item(), logps.grad.item()]
+    assert found == pytest.approx([ratio, ratio, slope], rel=1e-6)
 
 
 def test_the_kl_is_added_beta_times_and_pulls_towards_the_reference():
@@ -121,23 +160,34 @@ def test_without_beta_the_reference_is_reported_and_changes_nothing():
     assert reported.kl.all() and not plain.kl.any()
 
 
-# Eq. 4 as printed
+# REINFORCE, and Eq. 4 as printed
 
 
-def test_paper_objective_is_its_formula_and_its_gradient_does_not_depend_on_the_reference():
-    gradients = []
-    for ref in (tensor(-1.0, -1.0), tensor(-9.0, -0.1)):
-        logps = tensor(-0.5, -2.0, grad=True)
-        result = policy_loss(
-            logps, tensor(-7.0, -7.0), tensor(1.5, -2.0), tensor(0.5, 2.0), objective="paper", ref_logps=ref, beta=0.3
-        )
-        assert result.loss.item() == pytest.approx(
-            -0.5 * 1.5 * (-0.5 - ref[0].item()) + 2 * 2 * (-2.0 - ref[1].item()), abs=1e-12
-        )
-        result.loss.backward()
-        gradients.append(logps.grad.tolist())
-        assert not result.clipped.any() and not result.kl.requires_grad
-    assert gradients[0] == gradients[1] == [-0.75, 4.0]
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_reinforce_is_its_formula_without_ratio_and_clip_and_with_the_kl_beside_it(beta):
+    logps, ref = tensor(-0.5, -2.0, grad=True), tensor(-1.0, -1.0)
+    result = policy_loss(logps, tensor(-7.0, -7.0), tensor(1.5, -2.0), tensor(0.5, 2.0), objective="reinforce",
+                         ref_logps=ref if beta else None, beta=beta)
+    result.loss.backward()
+    k3 = [math.exp(d) - d - 1 for d in (-0.5, 1.0)]
+    assert result.loss.item() == pytest.approx(0.5 * (0.75 + beta * k3[0]) + 2 * (-4 + beta * k3[1]), abs=1e-12)
+    assert logps.grad.tolist() == pytest.approx(
+        [0.5 * (-1.5 + beta * (1 - math.exp(-0.5))), 2 * (2 + beta * (1 - math.e))], abs=1e-12)
+    assert not result.clipped.any() and not result.kl.requires_grad
+    assert result.kl.tolist() == (pytest.approx(k3, abs=1e-12) if beta else [0, 0])
+
+
+def test_the_gradient_of_eq_4_as_printed_is_that_of_reinforce_whatever_the_reference():
+    """MPCC Eq. 4: Σ A · log(π / π_ref) over a group's completions, groups averaged."""
+    lengths, advantages = torch.tensor([2, 1, 3]), tensor(1.5, -2.0, 0.3)
+    owner = torch.arange(3).repeat_interleave(lengths)
+    weights = completion_weights(lengths, "group", 6, 3, 2, LIMIT)[owner]
+    for ref in (torch.full((6,), -1.0), torch.linspace(-9, -0.1, 6)):
+        logps = torch.linspace(-3, -0.5, 6, dtype=torch.float64, requires_grad=True)
+        sums = (logps - ref).new_zeros(3).index_add(0, owner, logps - ref)
+        printed = torch.autograd.grad(-(advantages * sums).sum() / 2, logps)[0]
+        loss = policy_loss(logps, logps.detach(), advantages[owner], weights, objective="reinforce").loss
+        assert torch.allclose(torch.autograd.grad(loss, logps)[0], printed, rtol=0, atol=1e-12)
 
 
 # LUFFY's shaped ratio
@@ -173,11 +223,11 @@ def by_loops(per_token, normalize):
             return sum(sum(c) / len(c) for c in completions) / len(completions)
         case "constant":
             return sum(sum(c) / LIMIT for c in completions) / len(completions)
-        case "prompt":
+        case "group":
             return sum(sum(map(sum, prompt)) for prompt in per_token) / len(per_token)
 
 
-@pytest.mark.parametrize("normalize", ["token", "sequence", "constant", "prompt"])
+@pytest.mark.parametrize("normalize", ["token", "sequence", "constant", "group"])
 def test_normalisations_against_explicit_loops_whole_and_over_parts(normalize):
     generator = torch.Generator().manual_seed(0)
     values = [[torch.rand(n, generator=generator, dtype=torch.float64) for n in prompt] for prompt in STEP]
@@ -187,18 +237,18 @@ def test_normalisations_against_explicit_loops_whole_and_over_parts(normalize):
 
     def loss(lengths, flat):
         weights = completion_weights(lengths, normalize, 17, 6, 3, LIMIT)
-        assert weights.shape == lengths.shape
+        assert weights.shape == lengths.shape and weights.dtype == torch.float64
         owner = torch.arange(len(lengths)).repeat_interleave(lengths)
         return policy_loss(flat, flat, -torch.ones_like(flat), flat * weights[owner]).loss.item()
 
-    assert loss(lengths, flat) == pytest.approx(expected, rel=1e-6)  # weights are float32
+    assert loss(lengths, flat) == pytest.approx(expected, rel=1e-12)
     for cut in range(1, 6):  # any split, of a prompt's completions too
         tokens = int(lengths[:cut].sum())
         parts = loss(lengths[:cut], flat[:tokens]) + loss(lengths[cut:], flat[tokens:])
-        assert parts == pytest.approx(expected, rel=1e-6)
+        assert parts == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("normalize", ["token", "sequence", "constant", "prompt"])
+@pytest.mark.parametrize("normalize", ["token", "sequence", "constant", "group"])
 def test_the_step_of_a_model_is_the_same_in_one_micro_batch_or_many(normalize):
     gradients, losses = [], []
     for whole in (True, False):
@@ -251,9 +301,11 @@ def test_sft_weights_replace_the_mean():
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(objective="ppo"), "objective is grpo or paper, not 'ppo'"),
-    (dict(objective="paper"), "'paper' needs reference"),
+    (dict(objective="ppo"), "objective is grpo or reinforce, not 'ppo'"),
+    (dict(kl="k1"), "kl is k3 or k3_corrected, not 'k1'"),
     (dict(beta=0.1), "beta > 0 needs reference"),
+    (dict(objective="reinforce", beta=0.1), "beta > 0 needs reference"),
+    (dict(objective="reinforce", shaped=ONE > 0), "'reinforce' has no ratio that could be shaped"),
 ])
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -261,5 +313,5 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_an_unknown_normalisation_is_refused():
-    with pytest.raises(ValueError, match="normalize is token, sequence, constant or prompt, not 'mean'"):
+    with pytest.raises(ValueError, match="normalize is token, sequence, constant or group, not 'mean'"):
         completion_weights(torch.tensor([1]), "mean", 1, 1, 1, 1)

@@ -1,6 +1,7 @@
 """Counter-based random numbers and the draw: against SplitMix64 in plain integers and the exact distribution."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -85,6 +86,21 @@ def test_impossible_ids_are_never_drawn_at_the_borders_of_blocks():
     borders = below.gather(-1, torch.arange(4000)[:, None] % 10)[:, 0] / below[:, -1]
     for nudge in (1 - 1e-7, 1, 1 + 1e-7):
         assert (draw(logits, borders.double() * nudge)[0] % BLOCK == 77).all()
+
+
+@pytest.mark.parametrize("head", [0, 1000, 151_935])
+def test_every_id_of_a_long_tail_is_drawn_by_the_middle_of_its_interval(head):
+    """In float32 sums near 1 stand 6e-8 apart: one in a hundred of these, 7e-10 each, could be drawn."""
+    size, tail = 151_936, 1e-4
+    logits = torch.zeros(1, size)
+    logits[0, head] = math.log((1 - tail) / tail * (size - 1))
+    p = logits.softmax(-1)[0].double()
+    assert abs(p.sum() - p[head] - tail) < 1e-3 * tail
+    middles = (p.cumsum(0) - p / 2) / p.sum()
+    some = torch.randint(size, (2000,), generator=torch.Generator().manual_seed(0))
+    asked = torch.cat([torch.tensor([0, 1, 127, 128, head, size - 2, size - 1]), some])
+    ids = torch.cat([draw(logits.expand(len(part), -1), middles[part])[0] for part in asked.split(64)])
+    assert torch.equal(ids, asked)
 
 
 def test_one_possible_id_is_always_drawn():
