@@ -72,7 +72,8 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
         del training, policy, replica  # the next stage loads its own, from that folder
         ranks.barrier()
     between = {f"after_{stage.name}": score for stage, score in zip(stages[:-1], scores[1:-1], strict=True)}
-    log.finish({"before": scores[0], **between, "after": scores[-1], "steps": steps, "seconds": time.monotonic() - began})
+    log.finish({"before": scores[0], **between, "after": scores[-1], "steps": steps,
+                "seconds": time.monotonic() - began})
 
 
 def run_stage(training: Training, sampler: Sampler, steps_before: int, log: RunLog, evaluate: Evaluate) -> None:

@@ -13,10 +13,11 @@ from minigrpo.policy import Policy
 from minigrpo.priors import insert_prior
 from minigrpo.rollout import generate
 from minigrpo.sampling import Sampling
-from minigrpo.task import Sample, Task
+from minigrpo.task import Completion, Sample, Task
 
 __all__ = [
     "VLM",
+    "Completion",
     "EncodedPrompt",
     "Group",
     "Packed",

@@ -86,8 +86,9 @@ class RunLog:
         self._skipped.append(metrics["skipped"])
         most = self._skipped.maxlen // 2
         if sum(self._skipped) >= most:
-            raise ValueError(f"step {step}: the gradient was not finite in {most} of the last {len(self._skipped)} steps; "
-                             f"last metrics: {dict(metrics)}. Lower optim.lr, or look at {self.dir / 'metrics.jsonl'}")
+            raise ValueError(f"step {step}: the gradient was not finite in {most} of the last {len(self._skipped)} "
+                             f"steps; last metrics: {dict(metrics)}. Lower optim.lr, or look at "
+                             f"{self.dir / 'metrics.jsonl'}")
 
     def completions(self, completions: Sequence[LoggedCompletion]) -> None:
         """Write down completions of one prompt; about ten times a run, show them, too."""

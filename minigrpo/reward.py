@@ -46,8 +46,8 @@ def guarded(task: Task, door: str, sample: Sample) -> Iterator[None]:
         *_, here = traceback.extract_tb(error.__traceback__)
         code = linecache.getline(here.filename, here.lineno).strip()
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{type(task).__name__}.{door}, sample {sample.id}: {said} ({here.filename}, line {here.lineno}: "
-                         f"{code})") from error
+        raise ValueError(f"{type(task).__name__}.{door}, sample {sample.id}: {said} ({here.filename}, line "
+                         f"{here.lineno}: {code})") from error
 
 
 def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Sequence[list[Completion]], config: Config,
@@ -105,9 +105,6 @@ def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: 
     if not isinstance(terms, Mapping) or not terms:
         raise ValueError(f"{where}: no reward terms returned, but {terms!r}; wanted is a dict such as "
                          '{"right": [1.0, 0.0, …]}')
-    if unknown := task.reward_weights.keys() - terms.keys():
-        raise ValueError(f"{where}: reward_weights names {min(unknown)!r}, which is none of the terms {', '.join(terms)} "
-                         "(a term that does not apply is a list of None)")
     found: dict[str, list[float]] = {}
     rewards = torch.zeros(len(completions), dtype=torch.float64)
     for name, values in terms.items():
@@ -117,6 +114,9 @@ def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: 
         found[name] = [_number(value, f"{where}: term {name!r}", completion)
                        for value, completion in zip(values, completions, strict=True)]
         rewards += task.reward_weights.get(name, 1.0) * torch.tensor(found[name], dtype=torch.float64).nan_to_num(0.0)
+    if unknown := task.reward_weights.keys() - terms.keys():
+        raise ValueError(f"{where}: reward_weights names {min(unknown)!r}, which is none of the terms "
+                         f"{', '.join(terms)} (a term that does not apply is a list of None)")
     return rewards, found
 
 

@@ -24,8 +24,9 @@ class Outcome:
 class Sampler:
     """Shuffles the samples anew each epoch, by (seed, step) alone: the same samples on any number of ranks.
 
-    No step sees a sample twice; the few that do not fill a step are left out of their epoch. A subclass writes `choose`,
-    and `learn` where it chooses by what came out; then `state` and `load` too, so that a resumed run chooses alike.
+    No step sees a sample twice; the few that do not fill a step are left out of their epoch. A subclass writes
+    `choose`, and `learn` where it chooses by what came out; then `state` and `load` too, so that a resumed run chooses
+    alike.
 
     Args:
         samples: How many the task has.

@@ -8,80 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from minigrpo.advantages import group_advantages
-from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
+from minigrpo.layout import Group, Packed
 from minigrpo.losses import completion_weights, policy_loss, sft_loss
 from minigrpo.metrics import StepMetrics, record_batch, record_group
-from minigrpo.models import VLM
-from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
+from minigrpo.optim import clip_and_step, learning_rate
 from minigrpo.policy import Policy, PolicyOutput
 from minigrpo.priors import insert_prior
 from minigrpo.ranks import Ranks
-from minigrpo.replica import Roles, load_roles
 from minigrpo.reward import completions_of, guarded, score_rewards, weigh_tokens
 from minigrpo.rollout import generate
-from minigrpo.sampling import Sampling
-from minigrpo.sections import Config, OptimConfig
-from minigrpo.task import BatchContext, GroupContext, Sample, Stage, Task, uses
+from minigrpo.task import BatchContext, GroupContext, Sample, uses
+from minigrpo.training import Training, stage_optim
 from minigrpo.views import score_contexts
-
-
-@dataclass(frozen=True)
-class Training:
-    """What the parts of a step work with, bound once for a stage."""
-
-    config: Config
-    task: Task
-    stage: Stage
-    ranks: Ranks
-    roles: Roles
-    optimizer: torch.optim.Optimizer
-
-    @classmethod
-    def begin(cls, path: str, config: Config, task: Task, stage: Stage, ranks: Ranks) -> Training:
-        """Loads the stage's models from a folder or hub id, with a new optimizer."""
-        with_reference = stage.policy > 0 and (config.grpo.needs_reference or task.scored_by == "reference")
-        roles = load_roles(path, config.model, ranks, with_reference, config.rollout.temperature)
-        return cls(config, task, stage, ranks, roles, make_optimizer(roles.policy, stage_optim(config, stage)))
-
-    @property
-    def sampling(self) -> Sampling:
-        """How completions are drawn."""
-        return Sampling(self.config.rollout.max_new_tokens, self.config.rollout.temperature)
-
-    def encode(self, sample: Sample) -> EncodedPrompt:
-        """The prompt of a sample, refused where it is too long."""
-        return self.roles.replica.encode(sample, self.config.rollout.max_prompt_tokens)
-
-    def batches(self, groups: Sequence[Group]) -> list[Packed]:
-        """Micro-batches of this rank's groups, as many on every rank, as all must run the same collectives.
-
-        A rank with fewer adds batches that weigh nothing; where any rank has an image, all run the vision tower.
-        """
-        ranks, made = self.ranks, micro_batches(groups, self.config.optim.tokens_per_micro_batch)
-        most, vision = ranks.max([len(made), any(batch.pixel_values is not None for batch in made)])
-        made += [blank_batch(self.roles.replica)] * (int(most) - len(made))
-        blank = vision > 0 and ranks.size > 1
-        return [replace(b, blank_image=blank and b.pixel_values is None).to(ranks.device) for b in made]
-
-
-def stage_optim(config: Config, stage: Stage) -> OptimConfig:
-    """`config.optim`, at the learning rate of imitation where nothing else is learned."""
-    return config.optim if stage.policy else replace(config.optim, lr=config.sft.lr)
-
-
-def blank_batch(vlm: VLM) -> Packed:
-    """A batch of one token that keeps its rank in step with the others, and weighs nothing."""
-    end = torch.tensor([vlm.end_ids[0] if vlm.end_ids else 0])
-    positions = torch.arange(2).expand(3 if vlm.has_vision else 1, -1)
-    group = Group(EncodedPrompt("", end.repeat(2), positions), [end], rewards=torch.zeros(1), advantages=torch.zeros(1))
-    return replace(pack([group]), counted=False)
 
 
 def load_samples(samples: Sequence[Sample], indices: Sequence[int], known: dict[str, int]) -> list[Sample]:
@@ -93,8 +38,8 @@ def load_samples(samples: Sequence[Sample], indices: Sequence[int], known: dict[
     loaded = [samples[i] for i in indices]
     for i, sample in zip(indices, loaded, strict=True):
         if (other := known.setdefault(sample.id, i)) != i:
-            raise ValueError(f"samples {other} and {i} of the task have one id, {sample.id!r}: random numbers are keyed "
-                             "on ids, so make them unique")
+            raise ValueError(f"samples {other} and {i} of the task have one id, {sample.id!r}: random numbers are "
+                             "keyed on ids, so make them unique")
     return loaded
 
 
@@ -104,19 +49,23 @@ def sample_groups(training: Training, samples: Sequence[Sample], step: int) -> l
     Raises:
         ValueError: a prompt or a text of a slot is too long, or more than G completions are asked for.
     """
-    task, grpo, size = training.task, training.config.grpo, training.config.rollout.group_size
+    task, grpo, rollout = training.task, training.config.grpo, training.config.rollout
+    size = rollout.group_size
     with_priors = grpo.prior and (grpo.prior_until == 0 or step < grpo.prior_until)
     prompts, sizes, parts = [], [], []
     for sample in samples:
         priors = encode_priors(training, sample) if with_priors else []
+        if (longest := max(map(len, priors), default=0)) > rollout.max_new_tokens:
+            raise ValueError(f"prior of sample {sample.id} has {longest} tokens, more than rollout.max_new_tokens = "
+                             f"{rollout.max_new_tokens} allows a completion: raise that, or shorten the trajectory")
         with guarded(task, "views", sample):
             shown, from_views = task.views(sample, step), task.draw_from(sample, step)
         views = {name: training.encode(replace(sample, id=f"{sample.id}/{name}", images=tuple(images)))
                  for name, images in shown.items()}
         own = size - len(priors) - sum(from_views.values())
         if own < 0 or from_views.keys() - views.keys():
-            raise ValueError(f"sample {sample.id}: {len(priors)} texts of slots and {dict(from_views)} from views do not "
-                             f"go into a group of {size} with the views {list(views)}")
+            raise ValueError(f"sample {sample.id}: {len(priors)} texts of slots and {dict(from_views)} from views do "
+                             f"not go into a group of {size} with the views {list(views)}")
         prompts += [training.encode(sample), *(views[name] for name in from_views)]
         sizes += [own, *from_views.values()]
         parts.append((priors, views, ["policy", *from_views]))
@@ -136,15 +85,10 @@ def sample_groups(training: Training, samples: Sequence[Sample], step: int) -> l
 
 
 def encode_priors(training: Training, sample: Sample) -> list[Tensor]:
-    """The texts of `Task.slots`, as tokens int64 [n] each. Raises ValueError where one is longer than a completion."""
+    """The texts of `Task.slots`, as tokens int64 [n] each."""
     with guarded(training.task, "slots", sample):
         texts = list(training.task.slots(sample))
-    encoded = [training.roles.replica.encode_completion(text, f"prior of sample {sample.id}") for text in texts]
-    longest, limit = max(map(len, encoded), default=0), training.config.rollout.max_new_tokens
-    if longest > limit:
-        raise ValueError(f"prior of sample {sample.id} has {longest} tokens, more than rollout.max_new_tokens = {limit} "
-                         "allows a completion: raise that, or shorten the trajectory")
-    return encoded
+    return [training.roles.replica.encode_completion(text, f"prior of sample {sample.id}") for text in texts]
 
 
 def prior_groups(training: Training, samples: Sequence[Sample]) -> list[Group]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,16 +12,15 @@ from torch.nn.utils.rnn import pad_sequence
 from minigrpo.layout import Group
 from minigrpo.policy import Policy
 from minigrpo.task import GroupContext
-
-if TYPE_CHECKING:
-    from minigrpo.step import Training
+from minigrpo.training import Training
 
 
 def score_contexts(training: Training, contexts: Sequence[GroupContext], names: Sequence[str]) -> list[GroupContext]:
     """The contexts with log-probabilities and entropies, and log-probabilities under each of the named views."""
     policy = training.roles.reference if training.task.scored_by == "reference" else training.roles.policy
     scores = score_groups(training, policy, [c.group for c in contexts], with_entropy=True)
-    contexts = [replace(c, logps=logps, entropies=entropies) for c, (logps, entropies) in zip(contexts, scores, strict=True)]
+    contexts = [replace(c, logps=logps, entropies=entropies)
+                for c, (logps, entropies) in zip(contexts, scores, strict=True)]
     for name in names:
         seen = [c for c in contexts if name in c.group.views]
         groups = [replace(c.group, prompt=c.group.views[name]) for c in seen]

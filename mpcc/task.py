@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from minigrpo.task import Answer, Sample, Task
+from minigrpo.task import Answer, Completion, Sample, Task
 from mpcc import prompts
 from mpcc.coco import Coco
 from mpcc.masks import Fill, Kind, apply_mask, check_choice, hidden_region, others_visible
@@ -143,9 +143,13 @@ class MaskedPrediction(Task):
         """The evaluation's samples: `held_out` of the held-out pairs, chosen alike in every run, or all if fewer."""
         return self._held_out if self.config.held_out else ()
 
-    def reward(self, sample: Sample, completions: list[str]) -> dict[str, list[float]]:
+    def reward(self, sample: Sample, completions: list[Completion]) -> dict[str, list[float]]:
         """The terms of MPCC Eq. 3 (`mpcc.rewards.reward_terms`)."""
-        return self._terms(sample.data["answer"], completions)
+        return self._terms(sample.data["answer"], [completion.text for completion in completions])
+
+    def shown_answer(self, sample: Sample) -> str:
+        """The name of the hidden object."""
+        return sample.data["answer"]
 
     def evaluate(self, answer: Answer) -> dict[str, float]:
         """Means over the held-out pairs: `exact_match`, `format`, `levenshtein`, the weighted `reward`; `n` of them.

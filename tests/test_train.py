@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from small_coco import pair, pairs_file
 from toy_task import letters
 
 import train
-from minigrpo import group_advantages, load_model
+from minigrpo import group_advantages, load_model, step
 
 
 def test_a_run_folder_holds_all_that_a_person_needs_and_its_config_repeats_the_run(run, monkeypatch, tmp_path):
@@ -20,8 +21,9 @@ def test_a_run_folder_holds_all_that_a_person_needs_and_its_config_repeats_the_r
     assert {path.name for path in folder.iterdir()} == {
         "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png", "model"}
     assert [line["step"] for line in lines(folder)] == [1, 2, 3]
-    wanted = {"reward", "reward/letters", "reward/exact", "kl", "entropy", "length", "finished", "zero_variance",
-              "loss", "grad_norm", "lr", "skipped", "clipped", "logprob/sampled", "logprob/prior", "prior_advantage",
+    wanted = {"reward", "reward/letters", "reward/exact", "kl", "entropy", "length", "cut_off", "zero_variance",
+              "loss", "grad_norm", "lr", "skipped", "idle", "clipped", "logprob/sampled", "logprob/prior",
+              "prior_advantage", "sampler/mean_difference", "sampler/max_difference",
               *TIMED}
     assert all(wanted <= line.keys() for line in lines(folder))
     assert result(folder).keys() == {"before", "after", "steps", "seconds"}
@@ -89,12 +91,12 @@ def test_a_prior_takes_the_last_slot_and_its_reward_is_one_of_the_group(run, tmp
     for i in range(6):
         with_prior = i % 2 == 1
         own = drawn[f"toy-{i}"]
-        assert texts[f"toy-{i}"] == ([*own[:-1], "words only"] if with_prior else own)
+        assert texts[f"toy-{i}"] == ([*own[:-1], "words"] if with_prior else own)
     logged = [line for line in lines(prior, "completions") if line["prior"]]
     assert {line["id"] for line in logged} == {"toy-1", "toy-3", "toy-5"}
     for line in logged:
         rewards = [letters(text) + 0.5 * (letters(text) > 0.5) for text in texts[line["id"]]]
-        assert line["text"] == "words only" and line["reward"] == pytest.approx(rewards[-1])
+        assert line["text"] == "words" and line["reward"] == pytest.approx(rewards[-1])
         assert line["advantage"] == pytest.approx(float(group_advantages(torch.tensor(rewards))[-1]), rel=1e-5)
     expected = np.mean([line["advantage"] for line in logged])
     assert lines(prior)[0]["prior_advantage"] == pytest.approx(expected, rel=1e-6)
@@ -113,13 +115,20 @@ def test_an_evaluation_on_the_way_is_that_of_a_run_that_ends_there(run):
     assert ended["after"]["letters"] != ended["before"]["letters"]
 
 
+def test_a_trajectory_that_no_completion_could_have_written_is_refused(run):
+    with pytest.raises(SystemExit, match=r"prior of sample toy-\d has 11 tokens, more than rollout.max_new_tokens = 6"):
+        run(task__priors="true", task__prior_text="words only")
+    run("imitated", run__stages="sft", sft__steps=1, sft__prompts_per_step=4, task__priors="true",
+        task__prior_text="words only")
+
+
 def test_the_prior_does_not_count_as_the_models_own(run, tmp_path):
     folder = run(task__priors="true", run__steps=1, task__record=tmp_path / "asked")
     calls = lines(tmp_path / "asked", "0")
-    own = [t for call in calls for t in (call["texts"][:-1] if call["texts"][-1] == "words only" else call["texts"])]
+    own = [t for call in calls for t in (call["texts"][:-1] if call["texts"][-1] == "words" else call["texts"])]
     assert len(own) < 4 * 3
     assert lines(folder)[0]["reward/letters"] == pytest.approx(np.mean([letters(t) for t in own]))
-    assert lines(folder)[0]["length"] <= 6  # the trajectory has more tokens than may be drawn
+    assert lines(folder)[0]["length"] <= 6
 
 
 def test_priors_stop_where_prior_until_says(run):
@@ -136,10 +145,10 @@ def spoil(monkeypatch, steps):
     def spoiled(*args, **options):
         result = policy_loss(*args, **options)
         seen.append(None)
-        return train.replace(result, loss=result.loss * float("inf")) if len(seen) - 1 in steps else result
+        return replace(result, loss=result.loss * float("inf")) if len(seen) - 1 in steps else result
 
-    policy_loss = train.policy_loss
-    monkeypatch.setattr(train, "policy_loss", spoiled)
+    policy_loss = step.policy_loss
+    monkeypatch.setattr(step, "policy_loss", spoiled)
 
 
 def test_a_step_without_a_finite_gradient_is_skipped_and_counted(run, monkeypatch):
@@ -160,7 +169,8 @@ def test_bad_steps_in_a_row_end_the_run_with_what_it_saw(run, monkeypatch, tmp_p
     spoil(monkeypatch, {1, 2, 3})
     with pytest.raises(SystemExit) as stopped:
         run(run__steps=9, run__max_bad_steps=3)
-    assert re.match(r"train.py: error: step 4: the gradient was not finite 3 times in a row", stopped.value.code)
+    expected = r"train.py: error: step 4: the gradient was not finite in 3 of the last \d steps"
+    assert re.match(expected, stopped.value.code)
     assert "\n" not in stopped.value.code
     assert len(lines(tmp_path / "run")) == 4
 
@@ -200,7 +210,7 @@ def test_an_authors_file_with_a_trace_trains_with_priors(run, coco, tmp_path):
                for i, name in ((1, "dog"), (2, "stop sign"), (3, "cup"))]
     pairs = pairs_file(tmp_path / "pairs.json", *records)
     folder = run(task="mpcc.task:MaskedPrediction", task__coco=coco, task__pairs=pairs, rollout__prompts_per_step=3,
-                 run__log_completions=99)
+                 rollout__max_new_tokens=80, run__log_completions=99)
     priors = [line for line in lines(folder, "completions") if line["prior"]]
     assert re.match(r"<think>\s*It stands there\.\s*</think>", priors[0]["text"]) and priors[0]["reward"] == 3
     assert priors[0]["answer"] in ("dog", "stop sign", "cup")

@@ -103,7 +103,7 @@ def test_a_message_of_several_lines_is_made_one(run, monkeypatch):
     def fail(*args):
         raise OSError("cannot connect\n  to the hub")
 
-    monkeypatch.setattr(train, "load_roles", fail)
+    monkeypatch.setattr("minigrpo.training.load_roles", fail)
     assert refused(run) == "cannot connect to the hub"
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import tiny
 
-from minigrpo import Sample, Task
+from minigrpo import Completion, Sample, Task
 
 NAME = "toy_task:ToyTask"
 
@@ -29,7 +29,7 @@ class Config:
     """Every n-th sample has an image; 0: none."""
     priors: bool = False
     """Every second sample has a trajectory."""
-    prior_text: str = "words only"
+    prior_text: str = "words"
     """The trajectory."""
     flat_every: int = 0
     """Every n-th sample earns the same whatever is answered; 0: none."""
@@ -57,17 +57,18 @@ class ToyTask(Task):
         prior = c.prior_text if c.priors and i % 2 == 1 else None
         return Sample(f"toy-{i}", f"write {'more ' * (i % 3)}letters, {i}", images, prior=prior, data={"flat": flat})
 
-    def reward(self, sample: Sample, completions: list[str]) -> dict[str, list[float]]:
+    def reward(self, sample: Sample, completions: list[Completion]) -> dict[str, list[float]]:
+        texts = [completion.text for completion in completions]
         if self.config.record:
             file = Path(self.config.record) / f"{os.environ.get('RANK', '0')}.jsonl"
             file.parent.mkdir(parents=True, exist_ok=True)
             with open(file, "a", encoding="utf-8") as out:
-                out.write(json.dumps({"id": sample.id, "texts": completions, "images": len(sample.images),
+                out.write(json.dumps({"id": sample.id, "texts": texts, "images": len(sample.images),
                                       "flat": sample.data["flat"]}) + "\n")
         if self.config.broken:
-            return {"nan": {"letters": [float("nan")] * len(completions)}, "empty": {},
+            return {"nan": {"letters": [float("nan")] * len(texts)}, "empty": {},
                     "count": {"letters": [0.0]}}[self.config.broken]
-        shares = [0.25 if sample.data["flat"] else letters(text) for text in completions]
+        shares = [0.25 if sample.data["flat"] else letters(text) for text in texts]
         return {"letters": shares, "exact": [float(share > 0.5) for share in shares]}
 
     def evaluate(self, answer) -> dict[str, float]:

@@ -1,42 +1,60 @@
-"""The side "ours": a GRPO step of minigrpo, the way `train.py` makes it."""
+"""The side "ours": the very step that `train.py` makes, with random rewards."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from minigrpo import Sampling, generate, group_advantages, policy_loss
 from minigrpo.bench.meter import Meter, memory_rate
 from minigrpo.bench.workload import Workload
-from minigrpo.config import ModelConfig, OptimConfig
-from minigrpo.losses import completion_weights
-from minigrpo.optim import clip_and_step, make_optimizer
+from minigrpo.metrics import StepMetrics
 from minigrpo.ranks import join
-from minigrpo.replica import load_roles, precision, refresh
+from minigrpo.replica import refresh
 from minigrpo.rollout import Decoding
-from minigrpo.step import even_batches
+from minigrpo.sampling import Sampling
+from minigrpo.sections import Config, GrpoConfig, ModelConfig, OptimConfig, RolloutConfig
+from minigrpo.step import compare_groups, reward_groups, sample_groups, update
+from minigrpo.task import Sample, Stage, Task
+from minigrpo.training import Training
 
-OPTIM = OptimConfig(lr=1e-6)
+OPTIM = OptimConfig(lr=1e-6, warmup=0, schedule="constant")
+
+
+class Metered(StepMetrics):
+    """Times the parts of a step with the benchmark's own meter."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__()
+        self.phase = meter.phase
+
+
+class RandomRewards(Task):
+    """What is written does not matter here."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+
+    def reward(self, sample: Sample, completions: list) -> dict[str, list[float]]:
+        return {"random": self.workload.rewards(*map(int, sample.id.split("-")))}
 
 
 class Ours:
-    """Policy, replica and reference, loaded as a run loads them."""
+    """A stage of training, loaded as a run loads it."""
 
     def __init__(self, workload: Workload, folder: Path) -> None:
         self.workload, self.meter = workload, Meter(workload.device)
-        self.ranks = join(workload.device)
-        self.model = ModelConfig(dtype=workload.dtype, gradient_checkpointing=workload.checkpointing,
-                                 graphs=workload.graphs)
-        roles = load_roles(str(folder), self.model, self.ranks, workload.beta > 0)
-        self.policy, self.replica, self.reference = roles
+        model = ModelConfig(dtype=workload.dtype, gradient_checkpointing=workload.checkpointing, graphs=workload.graphs)
+        rollout = RolloutConfig(workload.group_size, workload.prompts, workload.completion)
+        config = Config("", None, model, rollout, GrpoConfig(beta=workload.beta), optim=OPTIM)
+        stage = Stage("rft", workload.steps)
+        self.training = Training.begin(str(folder), config, RandomRewards(workload), stage, join(workload.device))
+        self.policy, self.replica, self.reference = self.training.roles
         self.replica.end_ids = []  # every completion has the full length
-        self.optimizer = make_optimizer(self.policy, OPTIM)
 
     def facts(self) -> dict[str, Any]:
         """What was built: parameters, and the tokens of a prompt as the engine encodes it."""
@@ -46,32 +64,13 @@ class Ours:
 
     def step(self, number: int) -> dict[str, dict[str, float]]:
         """One whole step; what `Meter.end` gives."""
-        workload, samples = self.workload, self.workload.samples(number)
+        training, samples, metrics = self.training, self.workload.samples(number), Metered(self.meter)
         self.meter.begin()
         with self.meter.phase("rollout"):
-            groups = self._rollout(samples, number, workload.completion)
-        for i, group in enumerate(groups):
-            for completion in group.completions:
-                self.replica.decode(completion)  # what a reward would read
-            rewards = torch.tensor(workload.rewards(number, i))
-            groups[i] = replace(group, advantages=group_advantages(rewards))
-        batches, _, vision = even_batches(groups, groups, OPTIM.tokens_per_micro_batch, self.ranks)
-        self.policy.train()
-        context = precision(self.model.dtype, self.ranks)
-        refs = [None] * len(batches)
-        if self.reference is not None:
-            with self.meter.phase("scoring"), torch.no_grad(), context:
-                refs = [self.reference(batch, 1.0, vision, with_entropy=False).logps for batch in batches]
-        with self.meter.phase("update"):
-            for batch, ref in zip(batches, refs, strict=True):
-                weights = completion_weights(batch.lengths, "token", workload.tokens, workload.sequences,
-                                             workload.prompts, workload.completion)
-                with context:
-                    logps = self.policy(batch, 1.0, vision).logps
-                result = policy_loss(logps, logps.detach(), batch.advantages[batch.owner], weights[batch.owner],
-                                     ref_logps=ref, beta=workload.beta)
-                result.loss.backward()
-            clip_and_step(self.optimizer, self.policy, OPTIM.lr, OPTIM.max_grad_norm)
+            refresh(self.replica, self.policy)
+            groups = sample_groups(training, samples, number)
+        contexts = compare_groups(training, reward_groups(training, samples, groups, number), metrics)
+        update(training, contexts, [], number, metrics)
         return self.meter.end()
 
     @torch.no_grad()
@@ -95,11 +94,6 @@ class Ours:
                 read.append(self._read(decoding))
         return {"seconds_per_token": median(steps), "bare_seconds": median(bare), "bytes": median(read),
                 "memory_rate": memory_rate(workload.device)}
-
-    def _rollout(self, samples, number: int, tokens: int):
-        refresh(self.replica, self.policy)
-        prompts = [self.replica.encode(sample) for sample in samples]
-        return generate(self.replica, prompts, self.workload.group_size, Sampling(tokens), step=number)
 
     def _read(self, decoding: Decoding) -> int:
         """Bytes of the weights, keys and values that the step that was just made had to read."""

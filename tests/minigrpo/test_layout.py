@@ -18,7 +18,7 @@ def group(ids, completions, **fields):
 
 
 def test_pack_by_hand():
-    packed = pack([group([1, 2, 3], [[10, 11], [20]]), group([4, 5], [[30, 31, 32]], prior_slot=0)])
+    packed = pack([group([1, 2, 3], [[10, 11], [20]]), group([4, 5], [[30, 31, 32]], sources=["prior"])])
     #                        prompt | c₁₁    c₁₂ | prompt | c₂₁: each opens with its prompt's last token
     assert packed.input_ids.tolist() == [[1, 2, 3, 10, 3, 4, 5, 30, 31]]
     assert packed.position_ids.tolist() == [[[0, 1, 2, 3, 2, 0, 1, 2, 3]]]
@@ -99,13 +99,14 @@ def test_packing_to_a_device_moves_every_tensor():
 
 def test_select_keeps_everything_of_the_chosen_completions():
     whole = group([1, 2], [[3], [4], [5]], sampler_logps=[torch.tensor([-float(i)]) for i in range(3)],
-                  finished=[True, False, True], prior_slot=2, advantages=torch.tensor([0.0, 1.0, 2.0]))
+                  finished=[True, False, True], sources=["policy", "policy", "prior"],
+                  advantages=torch.tensor([0.0, 1.0, 2.0]))
     part = whole.select([2, 0])
     assert [c.item() for c in part.completions] == [5, 3]
     assert [c.item() for c in part.sampler_logps] == [-2, 0]
     assert part.finished == [True, True] and part.advantages.tolist() == [2, 0]
-    assert part.prior_slot == 0
-    assert whole.select([0, 1]).prior_slot is None
+    assert part.is_prior == [True, False]
+    assert not any(whole.select([0, 1]).is_prior)
 
 
 @settings(max_examples=60, deadline=None)
@@ -116,7 +117,8 @@ def test_select_keeps_everything_of_the_chosen_completions():
 )
 def test_micro_batches_hold_every_completion_once_in_order_and_keep_to_the_budget(shapes, tokens):
     groups = [
-        group(list(range(1, size + 1)), [[100 * g + slot] * n for slot, n in enumerate(lengths)], prior_slot=0,
+        group(list(range(1, size + 1)), [[100 * g + slot] * n for slot, n in enumerate(lengths)],
+              sources=["prior"] + ["policy"] * (len(lengths) - 1),
               advantages=torch.tensor([100.0 * g + slot for slot in range(len(lengths))]))
         for g, (size, lengths) in enumerate(shapes)
     ]

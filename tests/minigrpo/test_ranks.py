@@ -36,7 +36,7 @@ CASES = {
     "beta": UNEVEN | {"grpo.beta": 0.5, "grpo.updates_per_rollout": 2, "task.flat_every": 2},
     "two-updates": UNEVEN | {"grpo.updates_per_rollout": 2, "grpo.normalize": "sequence"},
     "checkpointing": UNEVEN | {"model.gradient_checkpointing": "true"},
-    "paper": UNEVEN | {"grpo.objective": "paper"},
+    "reinforce": UNEVEN | {"grpo.objective": "reinforce", "grpo.normalize": "group", "grpo.beta": 0.1},
     "priors": UNEVEN | {"task.priors": "true", "grpo.prior_ratio": "shaped", "grpo.normalize": "constant"},
     "everything": UNEVEN | {"task.priors": "true", "task.flat_every": 4, "grpo.beta": 0.1,
                             "grpo.updates_per_rollout": 2, "model.gradient_checkpointing": "true",

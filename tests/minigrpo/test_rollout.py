@@ -138,11 +138,11 @@ def test_counters_decide_what_is_drawn():
 def test_the_samplers_log_probabilities_are_the_scored_ones(family, temperature):
     vlm = tiny.rolling(family)
     groups = generate(vlm, prompts_of(vlm), [3, 1, 2], Sampling(20, temperature), seed=3)
-    scored = Policy(vlm)(pack(groups), temperature).logps
+    scored = Policy(vlm, temperature)(pack(groups)).logps
     logged = torch.cat([p for g in groups for p in g.sampler_logps])
     assert scored.shape == logged.shape
     assert (scored - logged).abs().max() < 5e-6  # both go through float32 norms, and are logged in float32
-    assert (Policy(vlm)(pack(groups), 1.2).logps - logged).abs().max() > 0.05
+    assert (Policy(vlm, 1.2)(pack(groups)).logps - logged).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])

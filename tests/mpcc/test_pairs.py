@@ -3,6 +3,8 @@ import json
 import pytest
 from small_coco import pair, pairs_file, task
 
+from minigrpo import Completion
+
 
 def test_the_authors_training_file_is_read_as_it_is(folder, tmp_path):
     path = pairs_file(
@@ -23,7 +25,7 @@ def test_the_authors_training_file_is_read_as_it_is(folder, tmp_path):
 def test_a_prior_earns_the_full_reward(folder, tmp_path):
     chosen = task(folder, pairs=pairs_file(tmp_path / "p.json", pair(cot_data="A\nleash.")))
     sample = chosen.samples()[0]
-    assert chosen.reward(sample, [sample.prior]) == {"format": [1.0], "exact": [1.0], "levenshtein": [1.0]}
+    assert chosen.reward(sample, [Completion(sample.prior)]) == {"format": [1.0], "exact": [1.0], "levenshtein": [1.0]}
 
 
 def test_a_pairs_file_in_the_folder_is_found(folder):

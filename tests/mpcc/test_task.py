@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from small_coco import Config, pair, pairs_file, task
 
+from minigrpo import Completion
 from minigrpo.options import options
 from mpcc import prompts
 from mpcc.coco import Coco, Region
@@ -195,7 +196,7 @@ def test_reward_and_its_weights(folder):
     ):
         chosen = task(folder, **changes)
         sample = replace(chosen.samples()[0], data={"answer": "fire hydrant"})
-        terms = chosen.reward(sample, [hydrant, "", RIGHT.format("Fire hydrant.")])
+        terms = chosen.reward(sample, [Completion(t) for t in (hydrant, "", RIGHT.format("Fire hydrant."))])
         assert terms["format"] == [1, 0, 1]
         assert terms["exact"] == [0, 0, 1]
         assert terms["levenshtein"] == pytest.approx([similarity, 0, 1], abs=1e-12)

@@ -1,0 +1,69 @@
+"""What the parts of a step work with: configuration, task, models and optimizer, bound once for a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
+from minigrpo.models import VLM
+from minigrpo.optim import make_optimizer
+from minigrpo.ranks import Ranks
+from minigrpo.replica import Roles, load_roles
+from minigrpo.sampling import Sampling
+from minigrpo.sections import Config, OptimConfig
+from minigrpo.task import Sample, Stage, Task
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the parts of a step work with, bound once for a stage."""
+
+    config: Config
+    task: Task
+    stage: Stage
+    ranks: Ranks
+    roles: Roles
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def begin(cls, path: str, config: Config, task: Task, stage: Stage, ranks: Ranks) -> Training:
+        """Loads the stage's models from a folder or hub id, with a new optimizer."""
+        with_reference = stage.policy > 0 and (config.grpo.needs_reference or task.scored_by == "reference")
+        roles = load_roles(path, config.model, ranks, with_reference, config.rollout.temperature)
+        return cls(config, task, stage, ranks, roles, make_optimizer(roles.policy, stage_optim(config, stage)))
+
+    @property
+    def sampling(self) -> Sampling:
+        """How completions are drawn."""
+        return Sampling(self.config.rollout.max_new_tokens, self.config.rollout.temperature)
+
+    def encode(self, sample: Sample) -> EncodedPrompt:
+        """The prompt of a sample, refused where it is too long."""
+        return self.roles.replica.encode(sample, self.config.rollout.max_prompt_tokens)
+
+    def batches(self, groups: Sequence[Group]) -> list[Packed]:
+        """Micro-batches of this rank's groups, as many on every rank, as all must run the same collectives.
+
+        A rank with fewer adds batches that weigh nothing; where any rank has an image, all run the vision tower.
+        """
+        ranks, made = self.ranks, micro_batches(groups, self.config.optim.tokens_per_micro_batch)
+        most, vision = ranks.max([len(made), any(batch.pixel_values is not None for batch in made)])
+        made += [blank_batch(self.roles.replica)] * (int(most) - len(made))
+        blank = vision > 0 and ranks.size > 1
+        return [replace(b, blank_image=blank and b.pixel_values is None).to(ranks.device) for b in made]
+
+
+def stage_optim(config: Config, stage: Stage) -> OptimConfig:
+    """`config.optim`, at the learning rate of imitation where nothing else is learned."""
+    return config.optim if stage.policy else replace(config.optim, lr=config.sft.lr)
+
+
+def blank_batch(vlm: VLM) -> Packed:
+    """A batch of one token that keeps its rank in step with the others, and weighs nothing."""
+    end = torch.tensor([vlm.end_ids[0] if vlm.end_ids else 0])
+    positions = torch.arange(2).expand(3 if vlm.has_vision else 1, -1)
+    group = Group(EncodedPrompt("", end.repeat(2), positions), [end], rewards=torch.zeros(1), advantages=torch.zeros(1))
+    return replace(pack([group]), counted=False)
