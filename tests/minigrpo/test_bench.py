@@ -16,6 +16,7 @@ from minigrpo.bench.ours import Ours
 from minigrpo.bench.plain import Plain
 from minigrpo.bench.sides import Side
 from minigrpo.bench.workload import MODELS, WORKLOADS, build_folder, with_image_tokens
+from minigrpo.step import sample_groups
 
 TOY = WORKLOADS["toy"]
 SIDES = {"ours": Ours, "plain": Plain}
@@ -91,7 +92,7 @@ def test_both_sides_score_alike(folder):
     ours, plain = Ours(TOY, folder), Plain(TOY, folder)
     ours.policy.vlm.banned_ids = ours.policy.vlm.banned_ids[:0]  # plain transformers bans no token when it scores
     samples = TOY.samples(0)
-    groups = ours._rollout(samples, 0, TOY.completion)
+    groups = sample_groups(ours.training, samples, 0)
     mine = ours.policy(pack(groups)).logps
     inputs, pixels = plain.encode(samples)
     drawn = torch.stack([c for group in groups for c in group.completions])
@@ -115,7 +116,7 @@ def test_no_completion_ends_early_and_every_phase_is_measured(folder, name):
     handle = net.lm_head.register_forward_hook(favour_the_end)
     lengths = Counter()
     if name == "ours":
-        lengths.update(len(c) for g in side._rollout(TOY.samples(0), 0, TOY.completion) for c in g.completions)
+        lengths.update(len(c) for g in sample_groups(side.training, TOY.samples(0), 0) for c in g.completions)
         assert lengths == {TOY.completion: TOY.sequences}
     else:
         side.sample(*side.encode(TOY.samples(0)))  # raises where one is shorter
