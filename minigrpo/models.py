@@ -15,6 +15,7 @@ from minigrpo import attention
 from minigrpo.graphs import check_graphs
 from minigrpo.kernels import flash_kernel
 from minigrpo.layout import EncodedPrompt
+from minigrpo.supported import check_supported, probe
 from minigrpo.task import Sample
 
 VISION_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -46,8 +47,10 @@ class VLM:
         self.end_ids = sorted({*end_ids, *_end_ids(net.config, tokenizer)})
         self.banned_ids = _banned_ids(net, tokenizer).to(self.device)
         self.varlen = flash_kernel(self.device) if flash else None
+        if self.device.type != "meta":
+            probe(net, self.decoder, 3 if self.has_vision else 1)
         if graphs:
-            check_graphs(self.device, self.text_config.rope_parameters["rope_type"])
+            check_graphs(self.device)
         self.graphs = graphs
 
     @property
@@ -178,34 +181,6 @@ def _checked_length(ids: Tensor, sample: Sample, max_tokens: int | None) -> Tens
             "raise rollout.max_prompt_tokens or lower model.max_pixels (prompts are never truncated)"
         )
     return ids
-
-
-def check_supported(net: nn.Module) -> None:
-    """Refuses a model that the engine would compute wrongly.
-
-    Raises:
-        ValueError: names what is missing.
-    """
-    config, text = net.config, net.config.get_text_config()
-    problems = []
-    if not getattr(net, "_supports_attention_backend", False):
-        problems.append("its attention does not go through transformers' attention interface")
-    if not hasattr(net, "lm_head") or not hasattr(net, "model"):
-        problems.append("it is not a decoder (.model) with an LM head (.lm_head)")
-    if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
-        problems.append("it has sliding-window layers")
-    if other := set(getattr(text, "layer_types", None) or ()) - {"sliding_attention", "full_attention"}:
-        problems.append(f"it has layers of type {', '.join(sorted(other))}")
-    for name in ("attn_logit_softcapping", "final_logit_softcapping", "logits_scaling", "logit_scale"):
-        if getattr(text, name, None) not in (None, 1, 1.0):
-            problems.append(f"it uses {name}")
-    if any(name.endswith(".sinks") for name, _ in net.named_parameters()):
-        problems.append("it has attention sinks")
-    rates = [getattr(text, f"{kind}dropout", 0) for kind in ("", "attention_", "hidden_", "activation_")]
-    if any(rates) or any(m.p > 0 for m in net.modules() if isinstance(m, nn.Dropout)):
-        problems.append("it has dropout, with which rollout and training disagree: set it to 0 in its config.json")
-    if problems:
-        raise ValueError(f"model type {config.model_type} is not supported: {'; '.join(problems)}")
 
 
 def _end_ids(config: PreTrainedConfig, tokenizer) -> list[int]:
