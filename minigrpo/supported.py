@@ -9,8 +9,9 @@ from transformers import PreTrainedConfig
 from minigrpo.attention import LANGUAGE, PackedLayout
 from minigrpo.layout import EncodedPrompt, Group, Packed, pack
 
-OFF = {torch.bfloat16: 0.2, torch.float16: 0.05}
-"""How far the probe's logits may be from transformers' own, relative, in the median over tokens; else 1e-3."""
+OFF = {torch.bfloat16: 0.3, torch.float16: 0.1}
+"""How far from transformers' own, relative to its length, a token's logits may be in half precision, where an expert's
+choice may fall otherwise by rounding; else 1e-3. Training always loads the policy in float32 at least."""
 
 
 def check_supported(net: nn.Module) -> None:
@@ -19,8 +20,7 @@ def check_supported(net: nn.Module) -> None:
     Raises:
         ValueError: names what is missing.
     """
-    config, text = net.config, net.config.get_text_config()
-    problems = []
+    text, problems = net.config.get_text_config(), []
     if not getattr(net, "_supports_attention_backend", False):
         problems.append("its attention does not go through transformers' attention interface")
     if not hasattr(net, "lm_head") or not hasattr(net, "model"):
@@ -48,7 +48,7 @@ def check_supported(net: nn.Module) -> None:
 def probe(net: nn.Module, decoder: nn.Module, axes: int) -> None:
     """Compares the logits of a few packed tokens with those of transformers' own eager attention, sequence by sequence.
 
-    So whatever the layouts do not implement is found, by its numbers if not by its name, for two forwards of ten tokens.
+    So whatever the layouts do not implement is found, by its numbers if not by its name, at the cost of twenty tokens.
 
     Args:
         net: The HF model, its language model set to minigrpo's attention, as it is afterwards.
@@ -90,7 +90,7 @@ def probe(net: nn.Module, decoder: nn.Module, axes: int) -> None:
         if (calls := layout.calls.count(layer)) != 1:
             raise _refused(net, f"its layer {layer} calls attention {calls} times, not once")
     plain = plain[:, -2:].flatten(0, 1).double()
-    off = float(((ours.double() - plain).norm(dim=-1) / plain.norm(dim=-1)).median())
+    off = float(((ours.double() - plain).norm(dim=-1) / plain.norm(dim=-1)).max())
     if not off <= OFF.get(ours.dtype, 1e-3):
         raise _refused(net, f"packed, its logits differ from transformers' own by {off:.1%}")
 
