@@ -25,6 +25,9 @@ LANGUAGE = "minigrpo"
 VISION = "minigrpo_flash_windows"
 """transformers hands all windows with their bounds to a function whose name holds "flash", others get one each."""
 
+HARMLESS = {"dropout", "position_ids", "use_cache", "is_causal", "output_attentions", "cu_seq_lens_q"}
+"""What a layer may hand over beside scale and layout: it says nothing that the layout does not say."""
+
 
 def attend(module, query, key, value, attention_mask, *, layout=None, scaling=None, **kwargs) -> tuple[Tensor, None]:
     """transformers' attention signature; hands over to `layout.attend`.
@@ -34,11 +37,15 @@ def attend(module, query, key, value, attention_mask, *, layout=None, scaling=No
         ValueError: the layer asks for a kind of attention that the layouts do not implement.
     """
     if layout is None:
-        raise RuntimeError("a model loaded by minigrpo is called through Policy or generate, which pass it a layout")
+        raise RuntimeError(f"no layout reached {type(module).__name__}: a model loaded by minigrpo is called through "
+                           "Policy or generate, which pass it one")
     if attention_mask is not None:
         raise ValueError(f"{type(module).__name__} brings its own attention mask, which minigrpo does not implement")
-    for kind in ("sliding_window", "softcap", "s_aux"):
-        if kwargs.get(kind) is not None:
+    if key.shape != value.shape:
+        raise ValueError(f"{type(module).__name__} has keys and values of different sizes, which minigrpo does not "
+                         "implement")
+    for kind, asked in kwargs.items():
+        if kind not in HARMLESS and asked is not None:
             raise ValueError(f"{type(module).__name__} asks for {kind} attention, which minigrpo does not implement")
     return layout.attend(module.layer_idx, query, key, value, scaling), None
 

@@ -130,7 +130,8 @@ class DecodeLayout:
         _, heads, rows, dim = query.shape
         kv_heads = key.shape[1]
         own_k, own_v = self.cache.append(layer, key[0].transpose(0, 1), value[0].transpose(0, 1))
-        prompt_k, prompt_v = self.cache.prompts[layer]
+        # nothing is stored of prompts of one token: the first step takes it
+        prompt_k, prompt_v = self.cache.prompts.get(layer) or [key.new_zeros(self.prompts, kv_heads, 0, dim)] * 2
         q = query[0].transpose(0, 1).reshape(rows, kv_heads, heads // kv_heads, dim)
         q = q * (dim**-0.5 if scale is None else scale)
         shared, own = self._by_group(q) @ prompt_k.transpose(-1, -2), q @ own_k.transpose(-1, -2)

@@ -47,15 +47,7 @@ class Graphs:
         self.graph.replay()
 
 
-def check_graphs(device: torch.device, rope: str) -> None:
-    """Raises ValueError where the decode step cannot be captured.
-
-    Args:
-        device: Where the model is.
-        rope: Type of its rotary embeddings.
-    """
+def check_graphs(device: torch.device) -> None:
+    """Raises ValueError where the decode step cannot be captured."""
     if device.type != "cuda":
         raise ValueError(f"graphs run on CUDA only, not on {device.type}: leave out model.graphs")
-    if "dynamic" in rope or rope == "longrope":
-        raise ValueError(f"rotary embeddings of type {rope} look at the positions, which no graph can: "
-                         "leave out model.graphs")

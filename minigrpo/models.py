@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from minigrpo import attention
 from minigrpo.graphs import check_graphs
 from minigrpo.kernels import flash_kernel
 from minigrpo.layout import EncodedPrompt
+from minigrpo.supported import check_supported, probe
 from minigrpo.task import Sample
 
 VISION_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -28,6 +30,7 @@ class VLM:
         net: The HF model, its language model set to minigrpo's attention.
         tokenizer, image_processor: As transformers loads them; no image processor without a vision tower.
         end_ids: Every id that ends a completion: the tokenizer's, the configuration's, and what the caller adds.
+        opening: Text with which the chat template itself opens every answer, "<think>\n" say; usually none.
         banned_ids: int64 [n], never drawn and without probability when scoring: the multimodal special tokens, and
             embedding rows beyond the tokenizer's vocabulary.
         varlen: The flash kernel of `PackedLayout`; None for SDPA.
@@ -43,11 +46,15 @@ class VLM:
             net.set_attn_implementation({"text_config": attention.LANGUAGE, "vision_config": attention.VISION})
         else:
             net.set_attn_implementation(attention.LANGUAGE)
+        self.specials = re.compile("|".join(map(re.escape, _specials(tokenizer))) or r"(?!)")
+        self.opening = _opening(tokenizer, self.specials)
         self.end_ids = sorted({*end_ids, *_end_ids(net.config, tokenizer)})
         self.banned_ids = _banned_ids(net, tokenizer).to(self.device)
         self.varlen = flash_kernel(self.device) if flash else None
+        if self.device.type != "meta":
+            probe(net, self.decoder, 3 if self.has_vision else 1)
         if graphs:
-            check_graphs(self.device, self.text_config.rope_parameters["rope_type"])
+            check_graphs(self.device)
         self.graphs = graphs
 
     @property
@@ -74,8 +81,8 @@ class VLM:
         """Tokens, positions and image patches of a sample's prompt, through the model's own chat template.
 
         Raises:
-            ValueError: the prompt has more than `max_tokens` tokens (images counted), its text holds an image
-                placeholder, the model has no eyes for its images, or the template does not end in a text token.
+            ValueError: the prompt has more than `max_tokens` tokens (images counted), question or system prompt holds a
+                special token, the model has no eyes for its images, or the template does not end in a text token.
         """
         if not sample.images:
             ids = _checked_length(self._token_ids(sample), sample, max_tokens)
@@ -113,12 +120,14 @@ class VLM:
         return common, [ids[shared:] for ids in texts]
 
     def encode_completion(self, text: str, where: str = "completion text") -> Tensor:
-        """Token ids int64 [n] of a completion's text, the end token added.
+        """Token ids int64 [n] of a completion's text, the end token added; what the template opens it with is dropped.
 
         Raises:
-            ValueError: the text holds a banned special token or an end token; `where` opens the message.
+            ValueError: the text holds a special, banned or end token; `where` opens the message.
         """
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        self._check_text(text, where)
+        opening = self.opening if text.startswith(self.opening) else self.opening.rstrip()
+        ids = self.tokenizer(text.removeprefix(opening), add_special_tokens=False)["input_ids"]
         barred = {*self.banned_ids.tolist(), *self.end_ids}
         if bad := [i for i in ids if i in barred]:
             token = self.tokenizer.convert_ids_to_tokens(bad[0])
@@ -126,11 +135,12 @@ class VLM:
         return torch.tensor([*ids, self.tokenizer.eos_token_id])
 
     def decode(self, ids: Tensor) -> str:
-        """The text of a completion, its end token dropped, everything else kept as it is."""
+        """The text of a completion after what the template opens it with, its end token dropped, all else as it is."""
         ids = ids.tolist()
         if ids and ids[-1] in self.end_ids:
             ids = ids[:-1]
-        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self.opening + text
 
     def save(self, folder: str | Path) -> None:
         """Writes the model in HF format: config, safetensors, tokenizer, image processor."""
@@ -141,6 +151,8 @@ class VLM:
 
     def _token_ids(self, sample: Sample, grid: Tensor | None = None) -> Tensor:
         """Prompt ids [P], with as many placeholders for each image as its grid makes tokens."""
+        self._check_text(sample.question, f"sample {sample.id}: its question")
+        self._check_text(sample.system or "", f"sample {sample.id}: its system prompt")
         content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.question}]
         messages = [{"role": "user", "content": content if sample.images else sample.question}]
         if sample.system is not None:
@@ -151,14 +163,19 @@ class VLM:
             found = int((ids == self.net.config.image_token_id).sum())
             if found != len(sample.images):
                 raise ValueError(
-                    f"sample {sample.id}: {len(sample.images)} images, but {found} image placeholders in its prompt; "
-                    "its text must not hold special tokens"
+                    f"sample {sample.id}: {len(sample.images)} images, but {found} image placeholders in its prompt: "
+                    "the chat template must write one for each"
                 )
         if grid is not None:
             counts = grid.prod(-1) // self.image_processor.merge_size**2
             is_image = ids == self.net.config.image_token_id
             ids = ids.repeat_interleave(torch.ones_like(ids).masked_scatter(is_image, counts))
         return ids
+
+    def _check_text(self, text: str, where: str) -> None:
+        """Refuses text of a sample that would become a control token; `where` opens the message."""
+        if found := self.specials.search(text):
+            raise ValueError(f"{where} holds {found[0]}, a special token of the tokenizer: take it out of the text")
 
     def _positions(self, ids: Tensor, grid: Tensor | None) -> Tensor:
         """Position ids [A, P]; the model itself says how an image moves its three axes."""
@@ -180,32 +197,23 @@ def _checked_length(ids: Tensor, sample: Sample, max_tokens: int | None) -> Tens
     return ids
 
 
-def check_supported(net: nn.Module) -> None:
-    """Refuses a model that the engine would compute wrongly.
+def _specials(tokenizer) -> list[str]:
+    """Every special token's text, longest first; added tokens that are not special, <think> say, are ordinary text."""
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    known = set(_VISION_TOKENS) & set(tokenizer.get_vocab())
+    return sorted({*added, *tokenizer.all_special_tokens, *known} - {""}, key=len, reverse=True)
 
-    Raises:
-        ValueError: names what is missing.
-    """
-    config, text = net.config, net.config.get_text_config()
-    problems = []
-    if not getattr(net, "_supports_attention_backend", False):
-        problems.append("its attention does not go through transformers' attention interface")
-    if not hasattr(net, "lm_head") or not hasattr(net, "model"):
-        problems.append("it is not a decoder (.model) with an LM head (.lm_head)")
-    if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
-        problems.append("it has sliding-window layers")
-    if other := set(getattr(text, "layer_types", None) or ()) - {"sliding_attention", "full_attention"}:
-        problems.append(f"it has layers of type {', '.join(sorted(other))}")
-    for name in ("attn_logit_softcapping", "final_logit_softcapping", "logits_scaling", "logit_scale"):
-        if getattr(text, name, None) not in (None, 1, 1.0):
-            problems.append(f"it uses {name}")
-    if any(name.endswith(".sinks") for name, _ in net.named_parameters()):
-        problems.append("it has attention sinks")
-    rates = [getattr(text, f"{kind}dropout", 0) for kind in ("", "attention_", "hidden_", "activation_")]
-    if any(rates) or any(m.p > 0 for m in net.modules() if isinstance(m, nn.Dropout)):
-        problems.append("it has dropout, with which rollout and training disagree: set it to 0 in its config.json")
-    if problems:
-        raise ValueError(f"model type {config.model_type} is not supported: {'; '.join(problems)}")
+
+def _opening(tokenizer, specials: re.Pattern) -> str:
+    """The text that the generation prompt has beyond the header which an answer has as an earlier turn."""
+    asked, answered = {"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}
+    try:
+        text, earlier = (tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+                         for messages in ([asked], [asked, answered, asked]))
+    except Exception:  # a template may refuse whatever it likes; a broken one is named when it is used
+        return ""
+    opening = text[len(os.path.commonprefix([text, earlier])) :]
+    return "" if specials.search(opening) or not opening.strip() else opening
 
 
 def _end_ids(config: PreTrainedConfig, tokenizer) -> list[int]:

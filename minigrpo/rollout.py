@@ -134,7 +134,8 @@ class Decoding:
         """Keys and values of every prompt and of what was begun, but for the last token, fed by the first step."""
         groups = [Group(p, list(texts)) for p, texts in zip(prompts, begun or [()] * len(prompts), strict=True)]
         packed = pack(groups).to(self.model.device)
-        decode_states(self.model, packed, PackedLayout(packed, self.model.varlen, self.cache))
+        if packed.input_ids.numel():  # not where every prompt is one token, which the first step takes
+            decode_states(self.model, packed, PackedLayout(packed, self.model.varlen, self.cache))
         self._compact(torch.arange(len(self.rows), device=self.model.device))
 
     @torch.inference_mode()  # a little faster than no_grad; what it makes ends with the rollout

@@ -1,24 +1,17 @@
 """Encoding, positions by hand, loading from a folder, and what is refused."""
 
 import json
+import re
 import shutil
 
 import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import AddedToken
 
-from minigrpo import VLM, Policy, Sample, load_model, pack
+from minigrpo import VLM, Sample, load_model
 from minigrpo.layout import continued_positions
-
-SMALL = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
-             intermediate_size=96, vocab_size=280, max_position_embeddings=512, bos_token_id=None, eos_token_id=258,
-             pad_token_id=None)
-
-
-def text_model(family, **changes):
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SMALL | changes))
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +102,31 @@ def test_a_prompt_longer_than_the_limit_is_refused_by_its_processed_length_and_i
         vlm.encode(sample, length - 1)
 
 
+@pytest.mark.parametrize("token", ["<|im_end|>", "<|im_start|>", "<|vision_start|>", "<|image_pad|>", "<|video_pad|>"])
+@pytest.mark.parametrize("field, changes", [("question", {}), ("system prompt", {"question": "x"})])
 @pytest.mark.parametrize("images", [(), (tiny.image(56, 56),)])
-def test_text_that_holds_an_image_placeholder_is_refused(images):
-    with pytest.raises(ValueError, match=rf"sample pair-3: {len(images)} images, but {len(images) + 1} image"):
-        tiny.vlm().encode(Sample("pair-3", "what is <|image_pad|>?", images))
+def test_text_that_holds_a_special_token_is_refused_with_sample_field_and_token(images, field, changes, token):
+    texts = {"question": f"is {token} red?", "system": f"be {token} brief"} | changes
+    sample = Sample("pair-3", **texts, images=images)
+    with pytest.raises(ValueError, match=re.escape(f"sample pair-3: its {field} holds {token}, a special token")):
+        tiny.vlm().encode(sample)
+
+
+def test_added_tokens_that_are_not_special_are_ordinary_text():
+    vlm, tags = tiny.vlm("llama"), "<think>a</think><tool_call>"
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens([AddedToken(tag, special=False) for tag in ("<think>", "</think>", "<tool_call>")])
+    assert len(tokenizer("<think>")["input_ids"]) == 1
+    vlm = VLM(vlm.net, tokenizer)
+    assert tags in tokenizer.decode(vlm.encode(Sample("a", tags, system=tags)).input_ids)
+    assert vlm.decode(vlm.encode_completion(tags)) == tags
+
+
+def test_a_template_that_writes_no_placeholder_for_an_image_is_refused():
+    vlm = tiny.vlm()
+    vlm.tokenizer.chat_template = "{% for m in messages %}look{% endfor %}"
+    with pytest.raises(ValueError, match="sample a: 1 images, but 0 image placeholders"):
+        vlm.encode(Sample("a", "x", (tiny.image(56, 56),)))
 
 
 def test_a_text_only_model_has_no_eyes():
@@ -137,6 +151,36 @@ def test_a_completion_ends_with_the_end_token_and_comes_back_as_its_text():
     assert vlm.decode(ids) == text
     assert vlm.decode(ids[:-1]) == text and vlm.decode(ids[:0]) == ""
     assert vlm.decode(torch.tensor([257, 64, 258])) == "<|im_start|>a", "special tokens show: rewards must see them"
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", "<think>\n\n</think>\n\n"])
+def test_what_the_template_opens_an_answer_with_is_part_of_its_text_and_stands_once(opening):
+    """Qwen3's thinking models end their generation prompt so, and leave it out of earlier turns."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = tiny.TEMPLATE.replace("assistant\n{% endif", f"assistant\n{opening}{{% endif")
+    vlm = VLM(tiny.net("llama"), tokenizer)
+    assert vlm.opening == opening
+    prompt = tokenizer.decode(vlm.encode(Sample("a", "x")).input_ids)
+    assert prompt.endswith(f"<|im_start|>assistant\n{opening}")
+    for text in (f"{opening}a</think>b", f"{opening}  cut off"):
+        ids = vlm.encode_completion(text)
+        assert tokenizer.decode(ids) == text.removeprefix(opening) + "<|im_end|>", "it stands in the prompt already"
+        assert vlm.decode(ids) == text
+    assert vlm.decode(vlm.encode_completion(opening.rstrip() + "a")) == f"{opening}a", "its white space may be missing"
+    assert vlm.decode(vlm.encode_completion("a</think>")) == f"{opening}a</think>"
+    assert vlm.decode(torch.empty(0, dtype=torch.long)) == opening
+
+
+@pytest.mark.parametrize("template", [
+    tiny.TEMPLATE,
+    "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}{{ messages[0].content }}<think>",
+    tiny.TEMPLATE.replace("assistant\n{% endif", "<|im_end|>assistant\n{% endif"),  # its header, not its text
+], ids=["as most", "one turn only", "another header"])
+def test_a_template_opens_no_answer(template):
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = template
+    vlm = VLM(tiny.net("llama"), tokenizer)
+    assert vlm.decode(vlm.encode_completion("<think>a")) == "<think>a"
 
 
 @pytest.mark.parametrize("token", ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"])
@@ -230,37 +274,7 @@ def test_flash_needs_a_gpu(folder):
         load_model(folder, attention_kernel="flash")
 
 
-# Refusals: what the engine would compute wrongly
-
-
-@pytest.mark.parametrize("family, changes, message", [
-    ("gemma2", {}, "sliding-window layers; it uses attn_logit_softcapping; it uses final_logit_softcapping"),
-    ("gemma3_text", {}, "sliding-window layers"),
-    ("qwen2", dict(use_sliding_window=True, sliding_window=4, max_window_layers=1), "sliding-window layers"),
-    ("llama4_text", dict(num_local_experts=2), "layers of type chunked_attention"),
-    ("gpt_oss", dict(num_local_experts=2, num_experts_per_tok=1), "attention sinks"),
-    ("cohere", {}, "logit_scale"),
-    ("bloom", {}, "does not go through transformers' attention interface"),
-    ("gpt2", dict(n_embd=64, n_layer=1, n_head=4), "not a decoder"),
-    ("gpt2", dict(n_embd=64, n_layer=1, n_head=4), "dropout"),
-    ("llama", dict(attention_dropout=0.1), "dropout"),
-    ("recurrent_gemma", {}, "linear_attention"),
-])
-def test_models_of_another_kind_are_refused(family, changes, message):
-    with pytest.raises(ValueError, match=f"model type {family} is not supported: .*{message}"):
-        VLM(text_model(family, **changes), tiny.tokenizer())
-
-
-def test_dropout_that_is_no_module_is_refused():
-    """OPT drops out by a function call, at the rate of `config.dropout`."""
-    with pytest.raises(ValueError, match="model type opt is not supported: .*dropout"):
-        VLM(text_model("opt", dropout=0.1), tiny.tokenizer())
-
-
-def test_a_window_that_only_its_layers_know_of_is_refused_when_it_runs():
-    vlm = VLM(text_model("mistral", sliding_window=8), tiny.tokenizer())
-    with pytest.raises(ValueError, match="sliding_window"):
-        Policy(vlm)(pack(tiny.groups(vlm)))
+# Refusals; see test_supported.py for the families that the engine would compute wrongly
 
 
 def test_another_vision_language_model_is_refused_before_its_weights_are_read(tmp_path):
@@ -272,4 +286,6 @@ def test_another_vision_language_model_is_refused_before_its_weights_are_read(tm
 
 def test_a_tokenizer_larger_than_the_head_is_refused():
     with pytest.raises(ValueError, match="the tokenizer has 264 entries, the model's LM head only 200"):
-        VLM(text_model("llama", vocab_size=200, eos_token_id=1), tiny.tokenizer())
+        net = tiny.net("llama")
+        net.resize_token_embeddings(200)
+        VLM(net, tiny.tokenizer())

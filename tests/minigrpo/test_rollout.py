@@ -8,7 +8,7 @@ import tiny
 import torch
 from transformers import TopPLogitsWarper
 
-from minigrpo import Group, Policy, Sampling, generate, load_model, pack, rollout
+from minigrpo import EncodedPrompt, Group, Policy, Sampling, generate, load_model, pack, rollout
 from minigrpo.rollout import ROUND
 from minigrpo.sampling import counter_key, draw, nucleus, uniform
 
@@ -52,6 +52,16 @@ def test_greedy_rollouts_are_those_of_generate(family):
         assert all(f == (int(out[-1]) in tiny.ENDS) for f in group.finished)
         lengths.add(len(out))
     assert len(lengths) > 1, "every completion ran to the same length: nothing finished early"
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "llama"])
+def test_prompts_of_one_token_only_have_nothing_to_prefill(family):
+    vlm, plain = tiny.rolling(family), tiny.plain(family, tied=False)
+    prompts = [EncodedPrompt(f"p{i}", torch.tensor([i + 65]), vlm._positions(torch.tensor([0]), None))
+               for i in range(3)]
+    for group in generate(vlm, prompts, [2, 1, 3], Sampling(9, 1.2)):
+        for slot, completion in enumerate(group.completions):
+            assert torch.equal(completion, one_by_one(plain, vlm, group.prompt, slot, Sampling(9, 1.2)))
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llama"])
