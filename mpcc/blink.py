@@ -1,4 +1,4 @@
-"""BLINK beside MPCC-Eval: four of its subtasks, read from a local folder and scored as the benchmark does (E14).
+"""BLINK beside MPCC-Eval: four of its subtasks, read from a local folder and scored as in MPCC Table 5.
 
 The folder holds one folder per subtask with `val.jsonl`, a line per item in the field names of the hub's data set:
 `idx`, `sub_task`, `question`, `choices` (texts), `answer` ("(B)"), `prompt` (the question with its lettered choices),

@@ -1,4 +1,4 @@
-"""The figures of `mpcc.blink` as plain text, beside the paper's Table 5 (E14)."""
+"""The figures of `mpcc.blink` as plain text, beside the paper's Table 5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that pairs come in: ours, and the authors' two (mpcc-spec section 6), read into one form and written.
+"""The files that pairs come in: ours, and the authors' two, read into one form and written.
 
 The form is a list of objects with the fields of our own file, which `mpcc.benchmark` describes. Every object is kept as
 it stands, so that a conversion loses only what the target format has no field for.

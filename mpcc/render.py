@@ -16,14 +16,14 @@ _NOTE = (
 _NAMES = {"cho_e": "Cho.E", "cho_h": "Cho.H", "true_false": "true/false", "free": "free-form", "score": "Score"}
 _ROW_NAMES = {"truth": "ground truth", "confusing": "confusing", "irrelevant": "irrelevant", "all": "All"}
 
-# mpcc-spec section 2: Hard, Moderate, Easy, Ave., each Cho.E then Cho.H, and Score
+# MPCC Table 2: Hard, Moderate, Easy, Ave., each Cho.E then Cho.H, and Score
 _TABLE_2 = {
     "Human": (97.82, 96.27, 98.53, 98.24, 99.56, 98.67, 98.64, 97.73, 589.09),
     "Qwen2.5-VL-3B": (48.14, 21.43, 63.05, 27.57, 66.08, 41.46, 59.09, 30.15, 267.73),
     "Qwen2.5-VL-7B": (58.39, 21.12, 73.02, 33.43, 75.83, 42.79, 69.08, 32.45, 304.58),
     "GPT-4o": (57.45, 46.58, 73.31, 56.01, 83.15, 72.50, 71.30, 58.36, 389.00),
 }
-# ID Cho.E, ID Cho.H, OOD Cho.E, OOD Cho.H
+# MPCC Table 4: ID Cho.E, ID Cho.H, OOD Cho.E, OOD Cho.H
 TABLE_4 = {
     "base": (59.09, 30.15, 61.74, 32.17),
     "prompt": (59.91, 33.24, 64.35, 43.48),
@@ -108,7 +108,7 @@ def _biases(figures: Mapping[str, Any]) -> str:
 
 
 def _halves(figures: Mapping[str, Any]) -> str:
-    """Table 4, its pooled and macro averages both (E13)."""
+    """Table 4, its pooled and macro averages both."""
     if "halves" not in figures:
         return ""
     halves = figures["halves"]

@@ -43,13 +43,13 @@ def differences(
     """By how many points one run is better than another that was asked the same, with 95 % intervals.
 
     A paired bootstrap over items, not questions: the statements about one picture rise and fall together. Items are
-    drawn within their subset, whose size belongs to the benchmark (E3).
+    drawn within their subset, whose size belongs to the benchmark.
 
     Args:
         ours, theirs: Records of two runs (`mpcc.questions.record`).
 
     Returns:
-        For each kind asked, and for `score` (E7) where all of it was: `difference`, `low` and `high`, in percentage
+        For each kind asked, and for `score` where all of it was: `difference`, `low` and `high`, in percentage
         points of the pooled accuracy (of the Score: in its own points); positive where `ours` is better.
 
     Raises:

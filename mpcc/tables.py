@@ -1,6 +1,6 @@
 """The figures of the paper's tables from the records of a run: accuracies, Score, true/false, biases, ID and OOD.
 
-All figures are percentages, 0 to 100, unrounded. After MPCC, arXiv 2510.21807 (E7-E10, E13); `mpcc.render` prints them.
+Percentages, 0 to 100, unrounded. After MPCC, arXiv 2510.21807, Tables 2 to 4; `mpcc.render` prints them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Record = Mapping[str, Any]
 
 CHOICES = ("cho_e", "cho_h")
 ROWS = ("truth", "confusing", "irrelevant", "all")
-"""The rows of Table 3; `all` counts 5 statements a pair (E9)."""
+"""The rows of Table 3; `all` counts 5 statements a pair."""
 
 
 def tables(records: Iterable[Record], id_names: Collection[str] | None = None) -> dict[str, Any]:
@@ -28,15 +28,15 @@ def tables(records: Iterable[Record], id_names: Collection[str] | None = None) -
 
     Args:
         records: Of `mpcc.questions.record`, in any order.
-        id_names: The categories of the ID half (A19); given, `halves` splits choices and free-form by the hidden
-            category (E13).
+        id_names: The categories of the ID half; given, `halves` splits choices and free-form by the hidden
+            category.
 
     Returns:
         `items`: pairs per subset and in all (`pooled`).
         `cho_e`, `cho_h`: a `Rate` per subset asked and `pooled`; `macro`, the unweighted mean of the three subsets
         (None where one is missing); `unparsed`; `letters`, how often each letter was said, and `truths`, how often it
-        was right. `score`: the sum of the six subset columns, at most 600 (E7; None where one is missing).
-        `true_false`: the same rates for each row of Table 3; `yes`, the rates of yes answers (E10); `yes_truths`, the
+        was right. `score`: the sum of the six subset columns, at most 600 (None where one is missing).
+        `true_false`: the same rates for each row of Table 3; `yes`, the rates of yes answers; `yes_truths`, the
         share of statements that are true; `unparsed`.
         `free`: the rates of exact matches; `similarity`, its mean per subset, `macro` and `pooled`; `unparsed`.
         `halves`: {"id", "ood"} → {"cho_e", "cho_h", "free"} → `n`, `pooled`, `macro`.

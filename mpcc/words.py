@@ -1,4 +1,4 @@
-"""What a model's reasoning is made of: its most frequent words, strategy against strategy (MPCC Fig. 4b, E16)."""
+"""What a model's reasoning is made of: its most frequent words, strategy against strategy (MPCC Fig. 4b)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 1, candidates: which instances of a COCO folder can be hidden at all (mpcc-spec M2, A13)."""
+"""Stage 1, candidates: which instances of a COCO folder can be hidden at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 7, split: training pairs and a benchmark by image, ID and OOD by category (mpcc-spec E11, A19)."""
+"""Stage 7, split: training pairs and a benchmark by image, ID and OOD by category."""
 
 from __future__ import annotations
 
