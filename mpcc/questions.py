@@ -20,7 +20,8 @@ Kind = Literal["cho_e", "cho_h", "true_false", "free"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Mode = Literal["base", "reasoning"]
-"""base: no system prompt. reasoning: the system prompt of the paper's Table 1."""
+"""reasoning sends the system prompt of the paper's Table 1. base sends none, and the model's chat template may then add
+its own: that of Qwen2.5-VL adds "You are a helpful assistant."."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,12 @@ def ask(item: Item, kinds: Sequence[Kind] = KINDS, seed: int = 0) -> list[Questi
     return questions
 
 
-def record(question: Question, completion: str, mode: Mode) -> dict[str, Any]:
+def record(question: Question, completion: str, mode: Mode, cut_off: bool = False) -> dict[str, Any]:
     """The completion parsed and judged: what a line of answers.jsonl holds.
 
     `parsed` is a letter, "yes" or "no", or the text of a free-form answer; None where the completion gives none, which
     is wrong. A free-form answer is right if it equals the name once both are normalised; `similarity` is that of
-    Eq. 3, 1 - Levenshtein distance over the longer length, in [0, 1].
+    Eq. 3, 1 - Levenshtein distance over the longer length, in [0, 1]. `cut_off`: the limit of new tokens ended it.
     """
     item, parsed = question.item, _parse(question, completion)
     free = question.kind == "free"
@@ -95,6 +96,7 @@ def record(question: Question, completion: str, mode: Mode) -> dict[str, Any]:
         "system": mode == "reasoning",
         "truth": question.truth,
         "completion": completion,
+        "cut_off": cut_off,
         "parsed": parsed,
         "right": given == truth,
     }
