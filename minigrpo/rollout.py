@@ -222,15 +222,3 @@ def answer(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ran
         prompts = [model.encode(sample, max_prompt_tokens) for sample in own[start : start + ENCODED]]
         texts += [model.decode(g.completions[0]) for g in generate(model, prompts, 1, sampling, seed=seed)]
     return ranks.gather(texts)
-
-
-def answer_together(model: VLM, asked: Sequence[Sequence[Sample]], sampling: Sampling, max_prompt_tokens: int, *,
-                    seed: int = 0) -> list[list[str]]:
-    """One completion for every sample of every list, as text.
-
-    The samples of a list are about the same images: these, and the beginning of their prompts, are computed once.
-    """
-    encoded = [model.encode_together(samples, max_prompt_tokens) for samples in asked]
-    groups = generate(model, [prompt for prompt, _ in encoded], [len(samples) for samples in asked], sampling,
-                      seed=seed, begun=[rests for _, rests in encoded])
-    return [[model.decode(completion) for completion in group.completions] for group in groups]

@@ -1,4 +1,4 @@
-"""MPCC-Eval: masked pairs with their difficulty and their wrong answers (E1-E4), read and checked.
+"""MPCC-Eval: masked pairs with their difficulty and their wrong answers, read and checked.
 
 Our file is one JSON object:
 
@@ -11,8 +11,8 @@ Our file is one JSON object:
   - `category_name`: what is hidden, the true answer
 
   Those of a benchmark have also
-  - `difficulty`: "easy", "moderate" or "hard" (E2)
-  - `confusing`: 4 plausible wrong names (E4). Cho.E takes the first two, "All" of true/false the last two
+  - `difficulty`: "easy", "moderate" or "hard", by the kind of reasoning that finds the object
+  - `confusing`: 4 plausible wrong names. Cho.E takes the first two, "All" of true/false the last two
   - `irrelevant`: 2 or more names that have nothing to do with the scene; where there are more, 2 are drawn
 
   and any may have
@@ -20,13 +20,13 @@ Our file is one JSON object:
   - `annotation_id`: the hidden object in the split's annotation file
   - `area`: that of the box, as a share of its image
   - `truncated`: whether the box touches the image's edge, so that part of the object may be cut off
-  - `others_visible`: whether another instance of the category stays in sight (A13)
-  - `rating`, `rating_text`: how strongly the object follows from its context, 1 to 5, and why (M3)
-  - `reason`: one of the seven kinds of reasoning of E2
+  - `others_visible`: whether another instance of the category stays in sight
+  - `rating`, `rating_text`: how strongly the object follows from its context, 1 to 5, and why
+  - `reason`: one of the seven kinds of reasoning (`mpcc.build.difficulty`)
   - `filled`: those of `confusing` that no respondent gave, filled in from the data's statistics
-  - `trace`: reasoning that finds the answer, without tags (M6)
+  - `trace`: reasoning that finds the answer, without tags
   - `part`: "train" or "test", the same for all pairs of an image
-  - `half`: "id" or "ood", that of the category (A19)
+  - `half`: "id" or "ood", that of the category
 
 For training the first four are enough (`mpcc.pairs`). The authors' evaluation file is read as it is, with their lists
 hard/middle/easy (middle is our moderate); `mpcc.formats` converts. After MPCC, arXiv 2510.21807.

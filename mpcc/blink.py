@@ -1,4 +1,4 @@
-"""BLINK beside MPCC-Eval: four of its subtasks, read from a local folder and scored as the benchmark does (E14).
+"""BLINK beside MPCC-Eval: four of its subtasks, read from a local folder and scored as in MPCC Table 5.
 
 The folder holds one folder per subtask with `val.jsonl`, a line per item in the field names of the hub's data set:
 `idx`, `sub_task`, `question`, `choices` (texts), `answer` ("(B)"), `prompt` (the question with its lettered choices),
@@ -116,8 +116,9 @@ def figures(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         Subtask → `n` items, `percent` right, its 95 % Wilson interval `low` to `high`, `unparsed`, the percentage of
-        answers without a readable letter, and `chance`, what guessing gets; a subtask without records is left out.
-        `mean`: the unweighted mean of the four, as BLINK averages its subtasks; None where one is missing.
+        answers without a readable letter, `cut_off`, of those that the limit of new tokens ended, and `chance`, what
+        guessing gets; a subtask without records is left out. `mean`: the unweighted mean of the four, as BLINK
+        averages its subtasks; None where one is missing.
     """
     found: dict[str, Any] = {}
     groups: dict[str, list[Mapping[str, Any]]] = {name: [] for name in SUBTASKS}
@@ -127,6 +128,7 @@ def figures(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         if group:
             found[name] = rate([record["right"] for record in group])
             found[name]["unparsed"] = 100 * fmean(record["parsed"] is None for record in group)
+            found[name]["cut_off"] = 100 * fmean(record.get("cut_off", False) for record in group)
             found[name]["chance"] = 100 * fmean(1 / len(record["options"]) for record in group)
     return found | {"mean": mean([found[name]["percent"] for name in SUBTASKS if name in found])}
 

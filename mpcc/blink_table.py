@@ -1,4 +1,4 @@
-"""The figures of `mpcc.blink` as plain text, beside the paper's Table 5 (E14)."""
+"""The figures of `mpcc.blink` as plain text, beside the paper's Table 5."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def render(runs: Mapping[str, Mapping[str, Any]]) -> str:
         row = [*(figures[task]["percent"] if task in figures else None for task in SUBTASKS), figures["mean"]]
         lines.append(_row(name, _cells(row, base)))
         lines.append(_row("  95 % Wilson", [_interval(figures.get(task)) for task in SUBTASKS]))
-        for field in ("unparsed", "chance"):
-            lines.append(_row(f"  {field}", [_share(figures.get(task), field) for task in SUBTASKS]))
+        for field in ("unparsed", "cut_off", "chance"):
+            lines.append(_row(f"  {field.replace('_', ' ')}", [_share(figures.get(task), field) for task in SUBTASKS]))
         lines.append(_row("  items", [_items(figures.get(task), whole) for task, whole in SUBTASKS.items()]))
         base = base or row
     return "\n".join([*lines, _NOTE]) + "\n"

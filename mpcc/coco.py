@@ -1,7 +1,7 @@
 """A COCO folder, read and checked: images, instances, binary masks.
 
 Layout: `annotations/instances_{split}.json` and the images in `{split}/`. Segmentations are polygons, uncompressed or
-compressed run lengths (RLE); a crowd is flagged and never serves as a target (M2: one key semantic *entity* is hidden).
+compressed run lengths (RLE); a crowd is flagged and never serves as a target: one key semantic *entity* is hidden.
 """
 
 from __future__ import annotations

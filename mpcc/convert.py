@@ -1,6 +1,6 @@
 """Pairs files from one form into another: `python -m mpcc.convert IN OUT --to ours|evaluation|training`.
 
-`evaluation` and `training` are the authors' files (mpcc-spec section 6). It says which fields a form cannot hold.
+`evaluation` and `training` are the authors' files. It says which fields a form cannot hold.
 """
 
 from __future__ import annotations

@@ -7,40 +7,47 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from minigrpo import VLM, Sample, Sampling
+from minigrpo import VLM, Group, Sample, Sampling, generate
 from minigrpo.ranks import Ranks
-from minigrpo.rollout import answer, answer_together
 from minigrpo.sections import ModelConfig
 from mpcc.benchmark import Benchmark, Item, open_image
 from mpcc.coco import Region
 from mpcc.journal import Journal, read_journal
 from mpcc.masks import Fill, Kind, apply_mask
+from mpcc.progress import progress_bar
 from mpcc.prompts import SYSTEM_PROMPT
 from mpcc.questions import Kind as QuestionKind
 from mpcc.questions import Mode, Question, ask, record
 
 ITEMS_AT_ONCE = 48
 """Pairs whose questions are answered in one batch; their answers are then on disk."""
+FORMAT = 2
+"""Of what is kept on disk; answers of another format are not gone on from."""
+
+Answer = tuple[str, bool]
+"""A completion as text, and whether the limit of new tokens cut it off."""
 
 
 @dataclass(frozen=True)
-class Exam:
+class Evaluation:
     """What is asked, and how it is to be answered; all of it decides the answers.
 
     Attributes:
         images: The folder of the benchmark's images.
         kinds: Of questions.
-        mode: "reasoning" sends the system prompt of the paper's Table 1, "base" none.
+        mode: "reasoning" sends the system prompt of the paper's Table 1, "base" none; the chat template may then add
+            its own (`template_system`).
         mask, fill: As in `mpcc.masks`; a benchmark knows boxes only, so the kinds box, box_hard and random_box.
-        black: Asks about all-black images instead (F2).
+        black: Asks about all-black images instead.
         seed: Of the order of options, and of sampling.
     """
 
@@ -83,110 +90,142 @@ def digest(model: str, options: ModelConfig, *asked: Any) -> str:
     """16 hexadecimal digits of a model and what it is asked; of the weights, their files' sizes and times."""
     weights = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(Path(model).glob("*.safetensors"))]
     loaded = [options.dtype, options.min_pixels, options.max_pixels]
-    text = json.dumps([model, weights, loaded, *asked], sort_keys=True, default=str)
+    text = json.dumps([FORMAT, model, weights, loaded, *asked], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def sit(exam: Exam, model: VLM, ranks: Ranks, folder: Path, max_prompt_tokens: int,
-        show: Callable[[int, int], None] = lambda done, total: None) -> list[dict[str, Any]]:
-    """The records of an exam (`mpcc.questions.record`), in the order of the benchmark, the same on every rank.
+def answer_benchmark(evaluation: Evaluation, vlm: VLM, ranks: Ranks, folder: Path, max_prompt_tokens: int,
+                     label: str = "") -> list[dict[str, Any]]:
+    """The records of an evaluation (`mpcc.questions.record`), in the order of the benchmark, the same on every rank.
 
     Answers are kept in `folder`, one journal per rank. Those that are there already are not asked for again.
-
-    Args:
-        show: Told after every batch how many of this rank's pairs are done, and how many there are.
 
     Raises:
         FileNotFoundError, ValueError: an image that is missing or unreadable, or a prompt that is too long.
     """
-    items = exam.benchmark.items
+    items = evaluation.benchmark.items
     known = {r["id"]: r for path in sorted(folder.glob("*.jsonl")) for r in read_journal(path)}
-    todo = ranks.share([item for item in items if item.id not in known])
+    missing = [item for item in items if item.id not in known]
+    todo = ranks.share(missing)
     ranks.barrier()  # every rank has read before any writes
     journal = Journal(folder / f"{ranks.rank}.jsonl")
     own = []
     try:
-        for start in range(0, len(todo), ITEMS_AT_ONCE):
-            batch = todo[start : start + ITEMS_AT_ONCE]
-            entries = _answer(exam, model, batch, max_prompt_tokens)
-            journal.add(*entries)
-            own += entries
-            show(start + len(batch), len(todo))
+        with progress_bar(label, len(items), len(items) - len(missing), shown=ranks.first) as bar:
+            for start in range(0, len(todo), ITEMS_AT_ONCE):
+                entries = _answer_items(evaluation, vlm, todo[start : start + ITEMS_AT_ONCE], max_prompt_tokens)
+                journal.add(*entries)
+                own += entries
+                bar.update(min(len(entries) * ranks.size, bar.total - bar.n))  # the other ranks keep pace
     finally:
         journal.close()
     known |= {entry["id"]: entry for entry in ranks.gather(own)}
     return [found for item in items for found in known[item.id]["records"]]
 
 
-def say(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ranks, path: Path, max_prompt_tokens: int,
-        show: Callable[[int, int], None] = lambda done, total: None, seed: int = 0) -> list[str]:
-    """One completion per sample, the same list on every rank; those that the journal `path` holds are not asked for.
+def answer_samples(vlm: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ranks, path: Path,
+                   max_prompt_tokens: int, label: str = "", seed: int = 0) -> list[Answer]:
+    """One answer per sample, the same list on every rank; those that the journal `path` holds are not asked for.
 
     Raises:
         FileNotFoundError, ValueError: an image that is missing or unreadable, or a prompt that is too long.
     """
-    said = [entry["completion"] for entry in read_journal(path)]
+    answers = [(entry["completion"], entry["cut_off"]) for entry in read_journal(path)]
     ranks.barrier()  # every rank has read before the first one writes
     journal = Journal(path) if ranks.first else None
     try:
-        while len(said) < len(samples):
-            batch = samples[len(said) : len(said) + ITEMS_AT_ONCE * ranks.size]
-            texts = answer(model, batch, sampling, ranks, max_prompt_tokens, seed=seed)
-            if journal:
-                journal.add(*({"completion": text} for text in texts))
-            said += texts
-            show(len(said), len(samples))
+        with progress_bar(label, len(samples), len(answers), "items", shown=ranks.first) as bar:
+            while len(answers) < len(samples):
+                batch = samples[len(answers) : len(answers) + ITEMS_AT_ONCE * ranks.size]
+                prompts = [vlm.encode(sample, max_prompt_tokens) for sample in ranks.share(batch)]
+                groups = generate(vlm, prompts, 1, sampling, seed=seed)
+                new = ranks.gather([answer for group in groups for answer in _answers(vlm, group)])
+                if journal:
+                    journal.add(*({"completion": text, "cut_off": cut_off} for text, cut_off in new))
+                answers += new
+                bar.update(len(new))
     finally:
         if journal:
             journal.close()
-    return said
+    return answers
 
 
-def _answer(exam: Exam, model: VLM, items: Sequence[Item], max_prompt_tokens: int) -> list[dict[str, Any]]:
-    asked = [exam.samples(item) for item in items]
-    texts = answer_together(model, [samples for _, samples in asked], exam.sampling, max_prompt_tokens, seed=exam.seed)
+def template_system(vlm: VLM) -> str | None:
+    """The system prompt that the model's own chat template adds where a sample brings none; None where it adds none.
+
+    The templates of Qwen2-VL and Qwen2.5-VL add "You are a helpful assistant.".
+    """
+    question = [{"role": "user", "content": "?"}]
+    text = vlm.tokenizer.apply_chat_template(question, tokenize=False)
+    found = re.search(r"<\|im_start\|>system\n(.*?)<\|im_end\|>", text, re.DOTALL)
+    return found[1].strip() if found else None
+
+
+def _answers(vlm: VLM, group: Group) -> list[Answer]:
+    return [(vlm.decode(c), not ended) for c, ended in zip(group.completions, group.finished, strict=True)]
+
+
+def _answer_together(vlm: VLM, asked: Sequence[Sequence[Sample]], sampling: Sampling, max_prompt_tokens: int,
+                     seed: int = 0) -> list[list[Answer]]:
+    """An answer for every sample of every list.
+
+    The samples of a list are about the same images: these, and the beginning of their prompts, are computed once.
+    """
+    encoded = [vlm.encode_together(samples, max_prompt_tokens) for samples in asked]
+    groups = generate(vlm, [prompt for prompt, _ in encoded], [len(samples) for samples in asked], sampling,
+                      seed=seed, begun=[rests for _, rests in encoded])
+    return [_answers(vlm, group) for group in groups]
+
+
+def _answer_items(evaluation: Evaluation, vlm: VLM, items: Sequence[Item], max_prompt_tokens: int
+                  ) -> list[dict[str, Any]]:
+    asked = [evaluation.samples(item) for item in items]
+    answers = _answer_together(vlm, [samples for _, samples in asked], evaluation.sampling, max_prompt_tokens,
+                               evaluation.seed)
     return [
-        {"id": item.id, "records": [record(q, text, exam.mode) for q, text in zip(questions, said, strict=True)]}
-        for item, (questions, _), said in zip(items, asked, texts, strict=True)
+        {"id": item.id, "records": [record(question, text, evaluation.mode, cut_off)
+                                    for question, (text, cut_off) in zip(questions, given, strict=True)]}
+        for item, (questions, _), given in zip(items, asked, answers, strict=True)
     ]
 
 
-def race(exam: Exam, model: VLM, plain: Any, items: Iterable[Item]) -> dict[str, Any]:
+def time_against_generate(evaluation: Evaluation, vlm: VLM, plain: Any, items: Iterable[Item]) -> dict[str, Any]:
     """Times the same questions asked our way, and one at a time with transformers' own `generate`, in turn.
 
     Args:
-        model: Ours.
+        vlm: Ours.
         plain: The same weights as transformers loads them, with its own attention. Greedy decoding is compared.
 
     Returns:
         `items`, `questions`, `seconds` of ours and of `generate`, their `ratio`, and `same`, the share of questions
         with the same completion, to the letter.
     """
-    seconds, said = [0.0, 0.0], ([], [])
-    rounds = list(items)
-    for start in range(0, len(rounds), ITEMS_AT_ONCE):
-        asked = [exam.samples(item)[1] for item in rounds[start : start + ITEMS_AT_ONCE]]
+    seconds, texts = [0.0, 0.0], ([], [])
+    chosen = list(items)
+    for start in range(0, len(chosen), ITEMS_AT_ONCE):
+        asked = [evaluation.samples(item)[1] for item in chosen[start : start + ITEMS_AT_ONCE]]
         began = time.monotonic()
-        said[0].extend(t for texts in answer_together(model, asked, exam.sampling, 10**9) for t in texts)
+        answers = _answer_together(vlm, asked, evaluation.sampling, 10**9)
         middle = time.monotonic()
-        said[1].extend(_plain_answer(model, plain, sample, exam.sampling) for samples in asked for sample in samples)
+        texts[0].extend(text for group in answers for text, _ in group)
+        texts[1].extend(_plain_answer(vlm, plain, sample, evaluation.sampling) for group in asked for sample in group)
         seconds[0] += middle - began
         seconds[1] += time.monotonic() - middle
-    same = [ours == theirs for ours, theirs in zip(*said, strict=True)]
-    return {"items": len(rounds), "questions": len(same), "seconds": seconds[0], "seconds_generate": seconds[1],
+    same = [ours == theirs for ours, theirs in zip(*texts, strict=True)]
+    return {"items": len(chosen), "questions": len(same), "seconds": seconds[0], "seconds_generate": seconds[1],
             "ratio": seconds[1] / seconds[0], "same": sum(same) / len(same)}
 
 
-def _plain_answer(model: VLM, plain: Any, sample: Sample, sampling: Sampling) -> str:
+def _plain_answer(vlm: VLM, plain: Any, sample: Sample, sampling: Sampling) -> str:
     """The greedy completion of one sample by `generate`, its image encoded anew as a script would."""
-    prompt = model.encode(sample)
+    prompt = vlm.encode(sample)
     ids = prompt.input_ids[None].to(plain.device)
     kinds = (ids == plain.config.image_token_id).int()
     out = plain.generate(
         input_ids=ids, attention_mask=ids.new_ones(ids.shape), mm_token_type_ids=kinds,
         pixel_values=prompt.pixel_values.to(plain.device, plain.dtype),
         image_grid_thw=prompt.image_grid_thw.to(plain.device), max_new_tokens=sampling.max_new_tokens, do_sample=False,
-        suppress_tokens=model.banned_ids.tolist(), eos_token_id=model.end_ids,
-        pad_token_id=model.end_ids[0], repetition_penalty=1.0,
+        suppress_tokens=vlm.banned_ids.tolist(), eos_token_id=vlm.end_ids,
+        pad_token_id=vlm.end_ids[0], repetition_penalty=1.0,
     )
-    return model.decode(out[0, ids.shape[1] :].cpu())
+    return vlm.decode(out[0, ids.shape[1] :].cpu())

@@ -1,4 +1,4 @@
-"""The files that pairs come in: ours, and the authors' two (mpcc-spec section 6), read into one form and written.
+"""The files that pairs come in: ours, and the authors' two, read into one form and written.
 
 The form is a list of objects with the fields of our own file, which `mpcc.benchmark` describes. Every object is kept as
 it stands, so that a conversion loses only what the target format has no field for.
@@ -128,15 +128,15 @@ def write_authors_training(path: str | Path, pairs: Iterable[Mapping[str, Any]])
 
 def write_json(path: str | Path, content: Any) -> None:
     """Writes JSON beside `path` and then moves it there, so that a file of this name is always a whole one."""
-    _write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_lines(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes JSON objects, a line each, as `write_json` does."""
-    _write(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
-def _write(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str) -> None:
     path = Path(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:

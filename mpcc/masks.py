@@ -1,4 +1,4 @@
-"""Hiding the object (mpcc-spec A13 and section 6): the default is the bounding box in black, its edge 5 px soft."""
+"""Hiding the object: the default, that of the authors' scripts, is the bounding box in black, its edge 5 px soft."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def apply_mask(
         target: What to hide.
         others: Further instances of the target's class in this image; hidden too by `instances`.
         kind: `box` the bounding box, `box_hard` the same without the soft edge, `polygon` the segmentation (hard edge),
-            `instances` target and others, `random_box` a box of the target's size elsewhere (ablation X2).
+            `instances` target and others, `random_box` a box of the target's size elsewhere (an ablation).
         fill: `black`, or `mean`: the image's mean colour.
         seed: Decides the place of `random_box`; pass the sample's id.
 
@@ -74,7 +74,7 @@ def hidden_region(
 
 
 def others_visible(region: np.ndarray, others: Sequence[Region]) -> bool:
-    """Whether any of `others` keeps at least one pixel outside the hidden `region`, bool [H, W] (A13)."""
+    """Whether any of `others` keeps at least one pixel outside the hidden `region`, bool [H, W]."""
     size = (region.shape[1], region.shape[0])
     return any(bool((footprint(other, size) & ~region).any()) for other in others)
 

@@ -50,7 +50,7 @@ def file_pairs(path: Path, coco: Coco) -> list[Pair]:
     """Pairs of a file in our format (`mpcc.benchmark` describes it) or the authors' for training, taken as they are.
 
     The latter is a list of objects with `file_name`, `bbox` [x, y, w, h] in pixels, `category_name`, and optionally
-    `supercategory`, `cot_data` (the trace, without tags), `annotation_id`, `difficulty` (mpcc-spec, section 6). Ours
+    `supercategory`, `cot_data` (the trace, without tags), `annotation_id`, `difficulty`. Ours
     calls the trace `trace` and gives every pair an `id`. Without an `annotation_id` the target's outline is that of the
     annotation which `Coco.find` finds, if any.
 

@@ -3,7 +3,7 @@
 The text that is read is the last whole `<answer>…</answer>`. A completion without any such tag is read after its
 `</think>`, or as a whole if it does not think. Reasoning is never read, and a doubtful answer is counted as unparsed
 and wrong rather than guessed: the authors' parser takes the first of a, b, c, d that occurs anywhere, so that "none" is
-A (mpcc-spec section 6).
+A.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def parse_yes_no(completion: str) -> str | None:
 
 
 def parse_free(completion: str) -> str | None:
-    """The text of the last whole `<answer>…</answer>`, None where there is none or it is blank, as in training (M8)."""
+    """The text of the last whole `<answer>…</answer>`, None where there is none or it is blank, as in training ."""
     return (parse_answer(completion) or "").strip() or None
 
 

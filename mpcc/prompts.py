@@ -1,4 +1,4 @@
-"""What the model is asked: the system prompt of MPCC Table 1 and the three kinds of question (mpcc-spec M4, section 6).
+"""What the model is asked: the system prompt of MPCC Table 1 and the three kinds of question.
 
 The questions are worded by us, to the effect of the authors' scripts: the black rectangle, the contextual clues, the
 most likely hidden object, and where the reasoning and the answer go.
@@ -15,17 +15,17 @@ SYSTEM_PROMPT = (
     "The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
     "i.e., <think> reasoning process here </think><answer> answer here </answer>"
 )
-"""MPCC Table 1, its broken tags restated as whole ones (M4)."""
+"""MPCC Table 1, its broken tags restated as whole ones."""
 
 QUESTION = (
     "A black rectangle hides one object in this image. From the clues around it, which object is most likely hidden? "
     "Reason in <think> </think>, then name the object in <answer> </answer>."
 )
-"""The free-form question that training asks (A10)."""
+"""The free-form question that training asks."""
 
 
 def choice_question(options: Sequence[str]) -> str:
-    """Single-choice question over `options`, lettered A, B, C, … in their order (E5, E6).
+    """Single-choice question over `options`, lettered A, B, C, … in their order.
 
     Raises:
         ValueError: fewer than 2 or more than 26 options.
@@ -40,7 +40,7 @@ def choice_question(options: Sequence[str]) -> str:
 
 
 def true_false_question(name: str) -> str:
-    """Asks whether the hidden object is `name`, to be answered yes or no (E8)."""
+    """Asks whether the hidden object is `name`, to be answered yes or no."""
     return (
         f"A black rectangle hides one object in this image. Is the hidden object a {name}? "
         "Give yes or no in <answer> </answer>."
@@ -48,5 +48,5 @@ def true_false_question(name: str) -> str:
 
 
 def completion(trace: str, answer: str) -> str:
-    """The text of a well-formed completion, as the authors write a prior: reasoning, then answer (section 6)."""
+    """The text of a well-formed completion, as the authors write a prior: reasoning, then answer."""
     return f"<think> {trace.strip()} </think><answer>{answer}</answer>"

@@ -1,4 +1,4 @@
-"""The questions of MPCC-Eval about one pair: single choice of 4 and of 7, true/false, free-form (E5, E6, E8, A10).
+"""The questions of MPCC-Eval about one pair: single choice of 4 and of 7, true/false, free-form.
 
 Everything random comes from (seed, item, kind), so that a model is asked the same whoever asks and in whatever order.
 """
@@ -20,7 +20,8 @@ Kind = Literal["cho_e", "cho_h", "true_false", "free"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Mode = Literal["base", "reasoning"]
-"""base: no system prompt. reasoning: the system prompt of the paper's Table 1."""
+"""reasoning sends the system prompt of the paper's Table 1. base sends none, and the model's chat template may then add
+its own: that of Qwen2.5-VL adds "You are a helpful assistant."."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Question:
         truth: "B", "yes" or "no", or the hidden object's name.
         text: What the model reads.
         role: For true_false, which names the statement is from: truth, confusing or irrelevant; else None.
-        in_all: Whether it is one of the 5 statements a pair of Table 3's "All" (E9).
+        in_all: Whether it is one of the 5 statements a pair of Table 3's "All".
     """
 
     item: Item
@@ -48,8 +49,8 @@ def ask(item: Item, kinds: Sequence[Kind] = KINDS, seed: int = 0) -> list[Questi
     """The item's questions of the given kinds: 1, 1, 7 and 1 of them.
 
     cho_e offers the truth, the first 2 confusing names and 1 irrelevant one; cho_h the truth, all 4 and 2; true_false
-    asks about each of the 7, and "All" counts the truth, the last 2 confusing and the 2 irrelevant (mpcc-spec section
-    6). Of more than 2 irrelevant names 2 are drawn, the same for all kinds.
+    asks about each of the 7, and "All" counts the truth, the last 2 confusing and the 2 irrelevant. Of
+    more than 2 irrelevant names 2 are drawn, the same for all kinds.
 
     Raises:
         ValueError: an unknown kind.
@@ -70,12 +71,12 @@ def ask(item: Item, kinds: Sequence[Kind] = KINDS, seed: int = 0) -> list[Questi
     return questions
 
 
-def record(question: Question, completion: str, mode: Mode) -> dict[str, Any]:
+def record(question: Question, completion: str, mode: Mode, cut_off: bool = False) -> dict[str, Any]:
     """The completion parsed and judged: what a line of answers.jsonl holds.
 
     `parsed` is a letter, "yes" or "no", or the text of a free-form answer; None where the completion gives none, which
-    is wrong. A free-form answer is right if it equals the name once both are normalised (A4); `similarity` is that of
-    Eq. 3, 1 - Levenshtein distance over the longer length, in [0, 1].
+    is wrong. A free-form answer is right if it equals the name once both are normalised; `similarity` is that of
+    Eq. 3, 1 - Levenshtein distance over the longer length, in [0, 1]. `cut_off`: the limit of new tokens ended it.
     """
     item, parsed = question.item, _parse(question, completion)
     free = question.kind == "free"
@@ -95,6 +96,7 @@ def record(question: Question, completion: str, mode: Mode) -> dict[str, Any]:
         "system": mode == "reasoning",
         "truth": question.truth,
         "completion": completion,
+        "cut_off": cut_off,
         "parsed": parsed,
         "right": given == truth,
     }

@@ -13,17 +13,17 @@ _NOTE = (
     f"Rows marked {PAPER.strip(': ')!r} are as printed in arXiv 2510.21807, for its own 1,114 pairs of COCO. Another\n"
     "benchmark, the drawn scenes say, is another task: those rows are then no comparison."
 )
-_NAMES = {"cho_e": "Cho.E", "cho_h": "Cho.H", "true_false": "true/false", "free": "free-form", "score": "Score"}
+NAMES = {"cho_e": "Cho.E", "cho_h": "Cho.H", "true_false": "true/false", "free": "free-form", "score": "Score"}
 _ROW_NAMES = {"truth": "ground truth", "confusing": "confusing", "irrelevant": "irrelevant", "all": "All"}
 
-# mpcc-spec section 2: Hard, Moderate, Easy, Ave., each Cho.E then Cho.H, and Score
+# MPCC Table 2: Hard, Moderate, Easy, Ave., each Cho.E then Cho.H, and Score
 _TABLE_2 = {
     "Human": (97.82, 96.27, 98.53, 98.24, 99.56, 98.67, 98.64, 97.73, 589.09),
     "Qwen2.5-VL-3B": (48.14, 21.43, 63.05, 27.57, 66.08, 41.46, 59.09, 30.15, 267.73),
     "Qwen2.5-VL-7B": (58.39, 21.12, 73.02, 33.43, 75.83, 42.79, 69.08, 32.45, 304.58),
     "GPT-4o": (57.45, 46.58, 73.31, 56.01, 83.15, 72.50, 71.30, 58.36, 389.00),
 }
-# ID Cho.E, ID Cho.H, OOD Cho.E, OOD Cho.H
+# MPCC Table 4: ID Cho.E, ID Cho.H, OOD Cho.E, OOD Cho.H
 TABLE_4 = {
     "base": (59.09, 30.15, 61.74, 32.17),
     "prompt": (59.91, 33.24, 64.35, 43.48),
@@ -47,7 +47,7 @@ def render(figures: Mapping[str, Any], name: str = "this model") -> str:
 def render_differences(found: Mapping[str, Mapping[str, float]], ours: str, theirs: str) -> str:
     """The table of `mpcc.statistics.differences`."""
     rows = [
-        [_NAMES[kind], f"{gap['difference']:+.2f}", f"[{gap['low']:+.2f}, {gap['high']:+.2f}]"]
+        [NAMES[kind], f"{gap['difference']:+.2f}", f"[{gap['low']:+.2f}, {gap['high']:+.2f}]"]
         for kind, gap in found.items()
     ]
     title = f"{ours} minus {theirs}, in points (paired bootstrap over pairs)"
@@ -66,7 +66,7 @@ def _choices(figures: Mapping[str, Any], name: str) -> str:
         ["chance", *map(_percent, chance), _percent(sum(chance[:6]))],
         *([PAPER + model, *map(_percent, values)] for model, values in _TABLE_2.items()),
     ]
-    head = ["", *(f"{_short(level)} {_NAMES[kind][-1]}" for level, kind in columns), "Score"]
+    head = ["", *(f"{_short(level)} {NAMES[kind][-1]}" for level, kind in columns), "Score"]
     title = "Single choice of 4 (Cho.E) and of 7 (Cho.H); Score is the sum of the six subset columns, at most 600"
     return grid(title, head, rows)
 
@@ -85,7 +85,7 @@ def _true_false(figures: Mapping[str, Any]) -> str:
 
 def _subsets(figures: Mapping[str, Any]) -> str:
     """The same rates with their intervals, pooled ones too, and the free-form answers."""
-    rows = [[_NAMES[kind], *_cells(figures[kind])] for kind in CHOICES if kind in figures]
+    rows = [[NAMES[kind], *_cells(figures[kind])] for kind in CHOICES if kind in figures]
     if "free" in figures:
         rows.append(["free-form, exact", *_cells(figures["free"])])
         similarity = figures["free"]["similarity"]
@@ -99,16 +99,16 @@ def _biases(figures: Mapping[str, Any]) -> str:
     rows = []
     for kind in kinds:
         said, right = figures[kind]["letters"], figures[kind]["truths"]
-        rows.append([f"{_NAMES[kind]} said", *map(_percent, said.values()), *[""] * (7 - len(said)),
-                     _percent(figures[kind]["unparsed"])])
-        rows.append([f"{_NAMES[kind]} right", *map(_percent, right.values())])
-    if "free" in figures:
-        rows.append(["free-form", *[""] * 7, _percent(figures["free"]["unparsed"])])
-    return grid("Letters said, letters that were right, and answers unparsed", ["", *"ABCDEFG", "unparsed"], rows)
+        rows.append([f"{NAMES[kind]} said", *map(_percent, said.values()), *[""] * (7 - len(said)),
+                     *_lost(figures[kind])])
+        rows.append([f"{NAMES[kind]} right", *map(_percent, right.values())])
+    rows += [[NAMES[kind], *[""] * 7, *_lost(figures[kind])] for kind in ("true_false", "free") if kind in figures]
+    title = "Letters said, letters that were right, answers unparsed, and those that the limit of new tokens cut off"
+    return grid(title, ["", *"ABCDEFG", "unparsed", "cut off"], rows)
 
 
 def _halves(figures: Mapping[str, Any]) -> str:
-    """Table 4, its pooled and macro averages both (E13)."""
+    """Table 4, its pooled and macro averages both."""
     if "halves" not in figures:
         return ""
     halves = figures["halves"]
@@ -119,7 +119,7 @@ def _halves(figures: Mapping[str, Any]) -> str:
         ["  questions", *(str(rates.get("n", 0)) for rates in found)],
         *([PAPER + strategy, *map(_percent, values)] for strategy, values in TABLE_4.items()),
     ]
-    head = ["", *(f"{half} {_NAMES[kind]}" for half in ("ID", "OOD") for kind in CHOICES)]
+    head = ["", *(f"{half} {NAMES[kind]}" for half in ("ID", "OOD") for kind in CHOICES)]
     return grid("Categories seen in training (ID) and unseen (OOD)", head, rows)
 
 
@@ -133,6 +133,10 @@ def _short(level: str) -> str:
 
 def _cells(rates: Mapping[str, Any]) -> Iterable[str]:
     return (_percent(rates["macro"]) if key == "macro" else _interval(rates.get(key)) for key in _COLUMNS)
+
+
+def _lost(figures: Mapping[str, Any]) -> tuple[str, str]:
+    return _percent(figures["unparsed"]), _percent(figures["cut_off"])
 
 
 def _percent(value: Any) -> str:

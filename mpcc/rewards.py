@@ -1,4 +1,4 @@
-"""The reward of MPCC Eq. 3, R(a, o) = r_fmt + 1{a = o} + (1 - lev(a, o)), with its gaps resolved (M7, M8, A1, A4)."""
+"""The reward of MPCC Eq. 3, R(a, o) = r_fmt + 1{a = o} + (1 - lev(a, o)), with its gaps resolved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REWARD_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "eq3": {"format": 1.0, "exact": 1.0, "levenshtein": 1.0},
     "scripted": {"format": 0.6, "exact": 0.0, "levenshtein": 1.0},
 }
-"""`eq3`: MPCC Eq. 3, in [0, 3]. `scripted`: what the authors' scripts add up (section 6), in [0, 1.6]; there the
+"""`eq3`: MPCC Eq. 3, in [0, 3]. `scripted`: what the authors' scripts add up, in [0, 1.6]; there the
 Levenshtein term is the indel ratio, and the exact match is reported without weight."""
 
 _FORMAT = re.compile(r"<think>.*</think>\s*<answer>.*</answer>", re.DOTALL)
@@ -25,7 +25,7 @@ _ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
 def format_reward(completion: str) -> float:
     """r_fmt of MPCC Eq. 3: 1 if the whole completion is `<think>…</think>` white space `<answer>…</answer>`, else 0.
 
-    Each tag stands exactly once, in lower case, and nothing stands before the first or after the last (M8).
+    Each tag stands exactly once, in lower case, and nothing stands before the first or after the last.
     """
     once = all(completion.count(tag) == 1 for tag in TAGS)
     return float(once and _FORMAT.fullmatch(completion) is not None)
@@ -41,7 +41,7 @@ def parse_answer(completion: str) -> str | None:
 
 
 def normalise(text: str) -> str:
-    """A4: lower case, white space stripped and collapsed, without a final full stop and a leading article."""
+    """Lower case, white space stripped and collapsed, without a final full stop and a leading article."""
     text = " ".join(text.lower().split())
     text = text.removesuffix(".").rstrip()
     return re.sub(r"^(?:a|an|the) ", "", text)
@@ -60,13 +60,13 @@ def levenshtein_distance(a: str, b: str, substitution: int = 1) -> int:
 
 
 def distance_similarity(a: str, b: str) -> float:
-    """1 - d/max(len) with the Levenshtein distance d, in [0, 1] (A1, the default). Two empty texts are equal: 1."""
+    """1 - d/max(len) with the Levenshtein distance d, in [0, 1] (the default). Two empty texts are equal: 1."""
     longest = max(len(a), len(b))
     return 1.0 - levenshtein_distance(a, b) / longest if longest else 1.0
 
 
 def indel_ratio(a: str, b: str) -> float:
-    """1 - d/(len a + len b), d counting insertions and deletions only, in [0, 1] (A1, the option)."""
+    """1 - d/(len a + len b), d counting insertions and deletions only, in [0, 1] (an option)."""
     total = len(a) + len(b)
     # a substitution is one deletion and one insertion
     return 1.0 - levenshtein_distance(a, b, substitution=2) / total if total else 1.0
@@ -77,7 +77,7 @@ def reward_terms(
 ) -> dict[str, list[float]]:
     """The terms of MPCC Eq. 3, unweighted and each in [0, 1], for completions that answer the same question.
 
-    Without an answer both answer terms are 0 (M8); an answer in a bad format keeps them. Compared are normalised texts.
+    Without an answer both answer terms are 0; an answer in a bad format keeps them. Compared are normalised texts.
 
     Args:
         completions: N texts.

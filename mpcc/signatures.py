@@ -1,4 +1,4 @@
-"""Signs of three known failures: F1 cognitive rigidity, F2 hallucination, F3 format collapse (mpcc-spec section 3).
+"""Signs of three known failures: reasoning said by rote, answers without evidence, and lost format.
 
 All work on the records of `mpcc.questions.record`; shares are percentages, 0 to 100. A `Rate` holds the number `n` of
 cases, the `percent` of them that count, and its 95 % Wilson interval, `low` to `high`.
@@ -27,7 +27,7 @@ COCO images, 3.4 % recur in a caption of another image, of the 5-grams 0.6 %."""
 
 
 def rigidity(records: Iterable[Record], traces: Iterable[str], n: int = NGRAM) -> dict[str, float | None]:
-    """F1: how much of the reasoning repeats the training traces, or itself from image to image, word for word.
+    """How much of the reasoning repeats the training traces, or itself from image to image, word for word.
 
     Letter case and punctuation do not count. A trace shorter than n words has no n-gram.
 
@@ -61,7 +61,7 @@ def blacked_out(sample: Sample) -> Sample:
 
 
 def blindness(records: Iterable[Record], black: Iterable[Record]) -> dict[str, dict[str, Any]]:
-    """F2: how far the answers do without the image, from a run and the same run on all-black images.
+    """How far the answers do without the image, from a run and the same run on all-black images.
 
     Args:
         records: Of the run that saw the masked images.
@@ -86,16 +86,16 @@ def blindness(records: Iterable[Record], black: Iterable[Record]) -> dict[str, d
 
 
 def format_collapse(records: Iterable[Record]) -> dict[str, Rate]:
-    """F3: right free-form answers that lost the tags, and their reasoning with them.
+    """Right free-form answers that lost the tags, and their reasoning with them.
 
-    An answer in a whole `<answer>` is right if it equals the name once normalised (A4). Without one, right is a text
+    An answer in a whole `<answer>` is right if it equals the name once normalised. Without one, right is a text
     that holds the name as a whole word: after `</think>`, or anywhere where nothing marks reasoning.
 
     Args:
         records: Of any kinds; those that are not free-form are passed over.
 
     Returns:
-        `well_formed`: completions in the format of Eq. 3 (M8). `collapsed`: right ones that are not. Empty without
+        `well_formed`: completions in the format of Eq. 3. `collapsed`: right ones that are not. Empty without
         free-form answers.
     """
     free = [record for record in records if record["kind"] == "free"]
@@ -107,21 +107,21 @@ def format_collapse(records: Iterable[Record]) -> dict[str, Rate]:
 
 
 def render(signs: Mapping[str, Any]) -> str:
-    """The signs of F1 to F3 as lines of plain text.
+    """The three signs as lines of plain text.
 
     Args:
         signs: What `format_collapse` gives, `rigidity`, and `blindness` where the all-black run was made.
     """
     found, lines = signs["rigidity"], []
     if found["ngrams"]:
-        lines.append(f"rigidity (F1), {found['ngrams']:,} {found['n']}-grams of reasoning: {_rote(found)}, "
+        lines.append(f"said by rote, of {found['ngrams']:,} {found['n']}-grams of reasoning: {_rote(found)}, "
                      f"{found['across_images']:.2f} are said of another image too")
     for kind, rates in signs.get("blindness", {}).items():
         kept = f", {_text(rates['unchanged'])} of the answers unchanged" if rates["unchanged"] else ""
-        lines.append(f"all-black images (F2), {kind}: right {_text(rates['right_black'])}, with the image "
+        lines.append(f"all-black images, {kind}: right {_text(rates['right_black'])}, with the image "
                      f"{_text(rates['right'])}{kept}")
     if "collapsed" in signs:
-        lines.append(f"format (F3): {_text(signs['well_formed'])} well formed, {_text(signs['collapsed'])} right "
+        lines.append(f"format: {_text(signs['well_formed'])} well formed, {_text(signs['collapsed'])} right "
                      "but not well formed")
     return "\n".join(["Signs of failure, in percent with [95 % Wilson intervals]", *lines]) + "\n"
 

@@ -16,6 +16,9 @@ Z = 1.959963984540054
 
 DRAWS = 4000
 
+Items = dict[tuple[str, str, str], dict[tuple, bool]]
+"""(kind, difficulty, item) → options asked about → whether the answer was right."""
+
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a share of `hits` in `n`, within [0, 1]. Raises ValueError for n < 1."""
@@ -43,27 +46,22 @@ def differences(
     """By how many points one run is better than another that was asked the same, with 95 % intervals.
 
     A paired bootstrap over items, not questions: the statements about one picture rise and fall together. Items are
-    drawn within their subset, whose size belongs to the benchmark (E3).
+    drawn within their subset, whose size belongs to the benchmark.
 
     Args:
         ours, theirs: Records of two runs (`mpcc.questions.record`).
 
     Returns:
-        For each kind asked, and for `score` (E7) where all of it was: `difference`, `low` and `high`, in percentage
+        For each kind asked, and for `score` where all of it was: `difference`, `low` and `high`, in percentage
         points of the pooled accuracy (of the Score: in its own points); positive where `ours` is better.
 
     Raises:
         ValueError: the runs were not asked the same questions.
     """
-    one, two = _by_item(ours), _by_item(theirs)
-    if one.keys() != two.keys():
-        odd = sorted(one.keys() ^ two.keys())[0]
-        raise ValueError(f"the two runs were not asked the same: only one has {odd[0]} of item {odd[2]}")
+    one, two = check_same_questions(ours, theirs)
     gaps: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for kind, level, name in sorted(one):
         mine, other = one[kind, level, name], two[kind, level, name]
-        if mine.keys() != other.keys():
-            raise ValueError(f"the two runs were not asked the same: {kind} of item {name} has other options")
         gaps[kind][level].append(sum(mine.values()) / len(mine) - sum(other.values()) / len(other))
     # the same items are redrawn for every kind, so that the columns of the Score stay paired too
     drawn = {kind: _redraw(levels, seed) for kind, levels in gaps.items()}
@@ -74,9 +72,21 @@ def differences(
     return found
 
 
-def _by_item(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], dict[tuple, bool]]:
-    """(kind, difficulty, item) → options asked about → whether the answer was right."""
-    items: dict[tuple[str, str, str], dict[tuple, bool]] = defaultdict(dict)
+def check_same_questions(ours: Iterable[Mapping[str, Any]], theirs: Iterable[Mapping[str, Any]]) -> tuple[Items, Items]:
+    """Both runs' records by item. Raises ValueError where the runs were not asked the same questions."""
+    one, two = _by_item(ours), _by_item(theirs)
+    if one.keys() != two.keys():
+        odd = sorted(one.keys() ^ two.keys())[0]
+        raise ValueError(f"the two runs were not asked the same: only one has {odd[0]} of item {odd[2]}")
+    for question, options in one.items():
+        if options.keys() != two[question].keys():
+            kind, _, name = question
+            raise ValueError(f"the two runs were not asked the same: {kind} of item {name} has other options")
+    return one, two
+
+
+def _by_item(records: Iterable[Mapping[str, Any]]) -> Items:
+    items: Items = defaultdict(dict)
     for record in records:
         items[record["kind"], record["difficulty"], record["id"]][tuple(record["options"])] = record["right"]
     return items

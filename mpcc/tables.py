@@ -1,6 +1,6 @@
 """The figures of the paper's tables from the records of a run: accuracies, Score, true/false, biases, ID and OOD.
 
-All figures are percentages, 0 to 100, unrounded. After MPCC, arXiv 2510.21807 (E7-E10, E13); `mpcc.render` prints them.
+Percentages, 0 to 100, unrounded. After MPCC, arXiv 2510.21807, Tables 2 to 4; `mpcc.render` prints them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Record = Mapping[str, Any]
 
 CHOICES = ("cho_e", "cho_h")
 ROWS = ("truth", "confusing", "irrelevant", "all")
-"""The rows of Table 3; `all` counts 5 statements a pair (E9)."""
+"""The rows of Table 3; `all` counts 5 statements a pair."""
 
 
 def tables(records: Iterable[Record], id_names: Collection[str] | None = None) -> dict[str, Any]:
@@ -28,17 +28,18 @@ def tables(records: Iterable[Record], id_names: Collection[str] | None = None) -
 
     Args:
         records: Of `mpcc.questions.record`, in any order.
-        id_names: The categories of the ID half (A19); given, `halves` splits choices and free-form by the hidden
-            category (E13).
+        id_names: The categories of the ID half; given, `halves` splits choices and free-form by the hidden
+            category.
 
     Returns:
         `items`: pairs per subset and in all (`pooled`).
         `cho_e`, `cho_h`: a `Rate` per subset asked and `pooled`; `macro`, the unweighted mean of the three subsets
-        (None where one is missing); `unparsed`; `letters`, how often each letter was said, and `truths`, how often it
-        was right. `score`: the sum of the six subset columns, at most 600 (E7; None where one is missing).
-        `true_false`: the same rates for each row of Table 3; `yes`, the rates of yes answers (E10); `yes_truths`, the
-        share of statements that are true; `unparsed`.
-        `free`: the rates of exact matches; `similarity`, its mean per subset, `macro` and `pooled`; `unparsed`.
+        (None where one is missing); `unparsed`; `cut_off`, answers that the limit of new tokens ended; `letters`, how
+        often each letter was said, and `truths`, how often it was right. `score`: the sum of the six
+        subset columns, at most 600 (None where one is missing).
+        `true_false`: the same rates for each row of Table 3; `yes`, the rates of yes answers; `yes_truths`, the
+        share of statements that are true; `unparsed`, `cut_off`.
+        `free`: the rates of exact matches; `similarity`, its mean per subset, `macro` and `pooled`; the two shares too.
         `halves`: {"id", "ood"} → {"cho_e", "cho_h", "free"} → `n`, `pooled`, `macro`.
     """
     kinds: dict[str, list[Record]] = defaultdict(list)
@@ -47,7 +48,7 @@ def tables(records: Iterable[Record], id_names: Collection[str] | None = None) -
     figures: dict[str, Any] = {"items": _items(kinds)}
     for kind in CHOICES:
         if kinds[kind]:
-            figures[kind] = _rates(kinds[kind]) | _letters(kinds[kind]) | {"unparsed": _unparsed(kinds[kind])}
+            figures[kind] = _rates(kinds[kind]) | _letters(kinds[kind]) | _lost(kinds[kind])
     if all(kind in figures for kind in CHOICES):
         figures["score"] = _score(figures)
     if kinds["true_false"]:
@@ -83,8 +84,10 @@ def _macro(levels: Mapping[str, float]) -> float | None:
     return sum(levels.values()) / len(DIFFICULTIES) if len(levels) == len(DIFFICULTIES) else None
 
 
-def _unparsed(records: Sequence[Record]) -> float:
-    return 100 * sum(record["parsed"] is None for record in records) / len(records)
+def _lost(records: Sequence[Record]) -> dict[str, float]:
+    """Shares of the answers without a readable answer, and of those that the limit of new tokens cut off."""
+    return {"unparsed": 100 * sum(record["parsed"] is None for record in records) / len(records),
+            "cut_off": 100 * sum(record.get("cut_off", False) for record in records) / len(records)}
 
 
 def _letters(records: Sequence[Record]) -> dict[str, dict[str, float]]:
@@ -106,8 +109,7 @@ def _true_false(records: Sequence[Record]) -> dict[str, Any]:
     return {row: _rates(found) for row, found in rows.items() if found} | {
         "yes": _rates(records, lambda record: record["parsed"] == "yes"),
         "yes_truths": 100 * sum(record["truth"] == "yes" for record in records) / len(records),
-        "unparsed": _unparsed(records),
-    }
+    } | _lost(records)
 
 
 def _free(records: Sequence[Record]) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def _free(records: Sequence[Record]) -> dict[str, Any]:
     means = {level: sum(values) / len(values) for level, values in levels.items()}
     pooled = sum(sum(values) for values in levels.values()) / len(records)
     similarity = means | {"macro": _macro(means), "pooled": pooled}
-    return _rates(records) | {"similarity": similarity, "unparsed": _unparsed(records)}
+    return _rates(records) | {"similarity": similarity} | _lost(records)
 
 
 def _halves(kinds: Mapping[str, Sequence[Record]], id_names: Collection[str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Masked prediction via context and commonsense: one object of an image is hidden, and the model infers what it was.
 
-The task of MPCC, arXiv 2510.21807 (Eq. 1, M1, M2): image with a mask and a question in, reasoning and answer out.
+The task of MPCC, arXiv 2510.21807 (Eq. 1): image with a mask and a question in, reasoning and answer out.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Config:
     levenshtein: Similarity = "distance"
     """Similarity under eq3: 1 - Levenshtein distance over the longer length, or the indel ratio."""
     without: Without = ""
-    """Reward term that does not count, though it is logged (ablation N2)."""
+    """Reward term that does not count, though it is logged (an ablation)."""
     system_prompt: bool = True
     """Send the system prompt of the paper's Table 1."""
     half: Half = "all"
@@ -119,7 +119,7 @@ class MaskedPrediction(Task):
     """Masked prediction on a COCO folder, or on the embedded scenes.
 
     A sample's `data` holds `answer`, `supercategory`, `difficulty` (None where unlabelled), `box` [x, y, w, h] in
-    pixels and `others_visible` (A13: whether another instance of the class stays in sight).
+    pixels and `others_visible` (whether another instance of the class stays in sight).
 
     Raises:
         ValueError: an option with an impossible value.
@@ -155,9 +155,9 @@ class MaskedPrediction(Task):
         """Means over the held-out pairs: `exact_match`, `format`, `levenshtein`, the weighted `reward`; `n` of them.
 
         Where pairs carry a difficulty, also `exact_match_{difficulty}`. And three signs of failure, as shares
-        (`mpcc.signatures`): `rigid`, 5-grams of reasoning that stand in a training trace (F1; absent without
-        reasoning, or before `samples` was called); `exact_match_black`, right though the image is all black (F2);
-        `collapsed`, right without the format (F3). Empty with `held_out` = 0.
+        (`mpcc.signatures`): `rigid`, 5-grams of reasoning that stand in a training trace (absent without
+        reasoning, or before `samples` was called); `exact_match_black`, right though the image is all black;
+        `collapsed`, right without the format. Empty with `held_out` = 0.
 
         Raises:
             ValueError: `answer` gave another number of completions than there are samples.
@@ -228,7 +228,7 @@ class MaskedPrediction(Task):
 
 
 def _of_half(pairs: Sequence[Pair], half: str, halves: str) -> list[Pair]:
-    """The pairs whose category belongs to that half (A19). Raises ValueError where a category belongs to none."""
+    """The pairs whose category belongs to that half. Raises ValueError where a category belongs to none."""
     half_of = read_halves(halves)
     for pair in pairs:
         if pair.answer not in half_of:

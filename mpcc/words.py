@@ -1,4 +1,4 @@
-"""What a model's reasoning is made of: its most frequent words, strategy against strategy (MPCC Fig. 4b, E16)."""
+"""What a model's reasoning is made of: its most frequent words, strategy against strategy (MPCC Fig. 4b)."""
 
 from __future__ import annotations
 
@@ -73,6 +73,18 @@ def draw_words(path: str | Path, strategies: Mapping[str, Sequence[tuple[str, in
     part = path.with_name(path.name + ".part")
     make_figure(strategies).savefig(part, format="png")
     os.replace(part, path)
+
+
+def draw_reasoning(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """The words of each run's reasoning (MPCC Fig. 4b), run beside run and mode beside mode; none, no plot."""
+    counted = {}
+    for name, records in runs.items():
+        for system in sorted({r["system"] for r in records}):
+            thoughts = [reasoning(r["completion"]) for r in records
+                        if r["system"] is system and "<think>" in r["completion"]]
+            counted[f"{name}, {'reasoning' if system else 'base'}"] = top_words(thoughts)
+    if counted := {name: found for name, found in counted.items() if found}:
+        draw_words(path, counted)
 
 
 def make_figure(strategies: Mapping[str, Sequence[tuple[str, int]]]) -> Any:

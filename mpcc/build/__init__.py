@@ -1,1 +1,1 @@
-"""The data pipeline of MPCC-Eval: from a COCO folder to screened, labelled and curated pairs (mpcc-spec section 2)."""
+"""The data pipeline of MPCC-Eval: from a COCO folder to screened, labelled and curated pairs."""

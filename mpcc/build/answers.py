@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from mpcc.build.progress import Progress
 from mpcc.build.store import PairRecord
 from mpcc.journal import Journal
+from mpcc.progress import progress_bar
 
 if TYPE_CHECKING:
     from mpcc.build.respondents import Respondent
@@ -125,11 +125,12 @@ def interview(
         ]
         open_queries = [q for queries in wanted for q in queries if (q.id, q.key) not in log.answers]
         total = len(prompts) * decoding.samples
-        with Progress(f"{stage} {respondent.name}", total, total - len(open_queries)) as progress:
+        with progress_bar(f"{stage} {respondent.name}", total, total - len(open_queries), "answers") as bar:
 
             def keep(query: Query, answer: str) -> None:
                 log.keep(query.id, query.key, answer)
-                progress.tick()
+                with bar.get_lock():  # several threads may keep at a time
+                    bar.update()
 
             if open_queries:
                 respondent.ask(open_queries, decoding, keep)

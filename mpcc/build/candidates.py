@@ -1,4 +1,4 @@
-"""Stage 1, candidates: which instances of a COCO folder can be hidden at all (mpcc-spec M2, A13)."""
+"""Stage 1, candidates: which instances of a COCO folder can be hidden at all."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpcc.build.progress import counted
 from mpcc.build.store import Outcome, PairRecord
 from mpcc.coco import Coco, ImageEntry, Instance
 from mpcc.formats import pair_id
 from mpcc.masks import hidden_region, others_visible
 from mpcc.pairs import exclusion
+from mpcc.progress import counted
 
 BORDER = 2.0
 """Pixels from the image's edge within which a box counts as truncated: outlines are drawn by hand."""

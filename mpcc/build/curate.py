@@ -1,4 +1,4 @@
-"""Curation by hand (E1): a page that shows every pair, and the decisions that it saves, read back and applied.
+"""Curation by hand: a page that shows every pair, and the decisions that it saves, read back and applied.
 
 A decisions file is one JSON object: `format` "mpcc-decisions", `version` 1, and `decisions`, an object from a pair's id
 to an object with
@@ -23,8 +23,8 @@ from PIL import Image
 
 from mpcc import pages
 from mpcc.benchmark import DIFFICULTIES
-from mpcc.build.progress import counted
 from mpcc.coco import read_json
+from mpcc.progress import counted
 from mpcc.rewards import normalise
 
 ACTIONS = ("keep", "drop", "relabel")
@@ -82,7 +82,7 @@ def apply_decisions(
 ) -> list[dict[str, Any]]:
     """New pairs, in their order: dropped ones left out, relabelled ones changed, all others as they are.
 
-    Another difficulty removes `reason`, which names a kind of reasoning of the former level (E2). Another answer
+    Another difficulty removes `reason`, which names a kind of reasoning of the former level. Another answer
     removes `trace`, which reasons towards the former one, and takes the supercategory that the name has in other pairs.
 
     Args:

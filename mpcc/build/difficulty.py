@@ -1,4 +1,4 @@
-"""Stage 3, difficulty: a judging model names the kind of reasoning that finds the object (mpcc-spec E2, A14)."""
+"""Stage 3, difficulty: a judging model names the kind of reasoning that finds the object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = {
     "local features": ("easy", "a part of it, its shadow or its reflection is still visible"),
     "object analogy": ("easy", "others of its kind are visible beside it"),
 }
-"""Kind of reasoning → (difficulty, what it means). The kinds and their levels are E2's, the explanations ours."""
+"""Kind of reasoning → (difficulty, what it means). Kinds and levels are the paper's, the explanations ours."""
 
 _LONG_NAMES = {"simple scene understanding": "simple scene", "recognition from local features": "local features"}
 """The paper's longer names of two kinds."""

@@ -1,4 +1,4 @@
-"""Stage 4, distractors: wrong answers of several models become the confusing options (mpcc-spec E4)."""
+"""Stage 4, distractors: wrong answers of several models become the confusing options."""
 
 from __future__ import annotations
 

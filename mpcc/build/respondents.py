@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -89,8 +90,7 @@ class Endpoint:
     def __init__(self, model: str, url: str, timeout: float = 120.0, retries: int = 5, parallel: int = 8) -> None:
         self.name, self.model, self.url = f"api:{model}@{url}", model, url
         self.timeout, self.retries, self.parallel = timeout, retries, parallel
-        if timeout <= 0 or retries < 0 or parallel < 1:
-            raise ValueError(f"{self.name}: timeout must be above 0, retries 0 or more, parallel at least 1")
+        check_requests(timeout, retries, parallel)
 
     def ask(self, queries: Sequence[Query], decoding: Decoding, keep: Keep) -> None:
         """See `Respondent.ask`. Raises RespondentError once requests that were under way have come to their end."""
@@ -163,6 +163,13 @@ class Endpoint:
         if isinstance(error, openai.APIStatusError):
             return f"got HTTP {error.status_code}: {_short(error.response.text)}; answers so far are kept"
         return f"got a reply that is not JSON: {_short(error)}"
+
+
+def check_requests(timeout: float, retries: int, parallel: int) -> None:
+    """Raises ValueError for what no endpoint could be asked with."""
+    if not 0 < timeout < math.inf or retries < 0 or parallel < 1:
+        raise ValueError("timeout must be above 0 and finite, retries 0 or more, parallel at least 1, not "
+                         f"{timeout:g}, {retries} and {parallel}")
 
 
 def respondent(spec: str, timeout: float = 120.0, retries: int = 5, parallel: int = 8) -> Respondent:

@@ -1,4 +1,4 @@
-"""Stage 2, screen: objects that hardly follow from their scene are dropped by a judging model (mpcc-spec M3)."""
+"""Stage 2, screen: objects that hardly follow from their scene are dropped by a judging model."""
 
 from __future__ import annotations
 

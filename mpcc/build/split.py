@@ -1,4 +1,4 @@
-"""Stage 7, split: training pairs and a benchmark by image, ID and OOD by category (mpcc-spec E11, A19)."""
+"""Stage 7, split: training pairs and a benchmark by image, ID and OOD by category."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mpcc.benchmark import read_benchmark
-from mpcc.build.progress import counted
 from mpcc.build.store import Outcome, PairRecord
 from mpcc.formats import write_authors_evaluation, write_authors_training, write_pairs
+from mpcc.progress import counted
 
 TRAIN, TRAIN_ID, BENCHMARK = "train.json", "train-id.json", "benchmark.json"
 AUTHORS_TRAIN, AUTHORS_BENCHMARK = "train-authors.json", "benchmark-authors.json"

@@ -13,7 +13,7 @@ from PIL import Image
 from mpcc.build import candidates, curate, difficulty, distractors, screen, split, traces
 from mpcc.build.answers import Ask, Decoding, interview
 from mpcc.build.cooccurrence import Cooccurrence
-from mpcc.build.respondents import Respondent, respondent
+from mpcc.build.respondents import Respondent, check_requests, respondent
 from mpcc.build.store import STAGES, Outcome, PairRecord, digest, read_stage, stage_path, write_stage
 from mpcc.coco import Coco, Region
 from mpcc.masks import apply_mask
@@ -29,6 +29,7 @@ class Build:
 
     def __init__(self, options: Namespace) -> None:
         self.options, self.folder = options, Path(options.out)
+        self._check_values()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, stage: str) -> None:
@@ -57,6 +58,22 @@ class Build:
         outcome: Outcome = getattr(self, f"_{stage}")(pairs)
         write_stage(self.folder, stage, self.options.split, settings, outcome)
         print("\n".join(_summary(stage, len(pairs) or None, outcome, path)))
+
+    def _check_values(self) -> None:
+        """Raises ValueError or FileNotFoundError for options that no stage could use, before any stage begins.
+
+        An option is there only where the command has its stage.
+        """
+        o = self.options
+        if hasattr(o, "min_area"):
+            self._limits()
+        if hasattr(o, "retries"):
+            check_requests(o.timeout, o.retries, o.parallel)
+            Decoding(o.max_new_tokens, getattr(o, "temperature", 0.0), getattr(o, "samples", 1), o.seed)
+        if getattr(o, "decisions", None):
+            self._curate_settings()
+        if hasattr(o, "test_share"):
+            self._split_settings()
 
     def check_models(self) -> None:
         """Raises ValueError or FileNotFoundError for models that cannot be asked, before their turn has come."""

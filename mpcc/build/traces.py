@@ -1,4 +1,4 @@
-"""Stage 5, traces: a judging model that knows the answer simulates the reasoning towards it (mpcc-spec M6)."""
+"""Stage 5, traces: a judging model that knows the answer simulates the reasoning towards it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each part of the default (rft+prior) is worth: one thing changed at a time (mpcc-spec X2, N2, B2)."""
+"""What each part of the default (rft+prior) is worth: one thing changed at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 }
 """Row → options beside `--strategy rft+prior`. The default: G 8, beta 0.04, a trace for every pair, never ending.
 
-Random masks have the area and aspect of the semantic ones (X2).
+Random masks have the area and aspect of the semantic ones.
 """
 COLUMNS = {"id cho_e": "Cho.E", "id cho_h": "Cho.H", "id free": "free-form"}
 

@@ -33,7 +33,7 @@ class Cell:
 
     Attributes:
         row: What is compared: a strategy, or a variant of one.
-        setting: `id`: trained and scored on all categories. `ood`: trained on one half, scored on the other (E11).
+        setting: `id`: trained and scored on all categories. `ood`: trained on one half, scored on the other.
         seed: Of the run.
         strategy: It is trained by; None trains nothing and scores the base.
         options: Of train.py, beside the strategy.
@@ -100,7 +100,7 @@ def run_cell(cell: Cell, place: Place) -> dict[str, Any]:
 
     Returns:
         `row`, `setting`, `seed`; `options`, those of train.py and eval.py; `figures`, kind of question → `Rate`;
-        `signatures` of failure (F1 to F3); `reward`, the mean of each step; `prior`, of each step with priors the mean
+        `signatures` of failure; `reward`, the mean of each step; `prior`, of each step with priors the mean
         log-probability per token of `prior` and `sampled` completions, and the share of `positive` advantages;
         `minutes`.
 

@@ -1,4 +1,4 @@
-"""MPCC-Eval on the scenes: 1,114 pairs of the paper's sizes (E1-E6), chosen from a seed on pictures of their own.
+"""MPCC-Eval on the scenes: 1,114 pairs of the paper's sizes, chosen from a seed on pictures of their own.
 
 Of a scene's pairs only those count whose evidence points to the hidden object: where the drawing surprised (a cat on
 the leash), the right answer could not be told. Wrong names come from the statistics of many scenes: confusing ones are
@@ -24,7 +24,7 @@ from mpcc.scenes.world import Pair, Scene, generate
 SPLIT = "benchmark2017"
 
 COUNTS: Mapping[str, int] = {"hard": 322, "moderate": 341, "easy": 451}
-"""Pairs per difficulty: the paper's (E3)."""
+"""Pairs per difficulty: the paper's, from the shares of Table 2."""
 
 PAIRS_PER_IMAGE = 2
 CONFUSING, IRRELEVANT = 4, 2

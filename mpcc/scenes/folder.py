@@ -33,7 +33,7 @@ def ensure_scenes(root: Path | None = None) -> Path:
     """The folder of the scenes, written first if it is missing; the same files on every machine.
 
     It holds `annotations/instances_{train,val}2017.json`, the images in `train2017/` and `val2017/`, and
-    `pairs_{train,val}2017.json` in the form of the authors' training file (mpcc-spec section 6), 2,400 and 400 pairs,
+    `pairs_{train,val}2017.json` in the form of the authors' training file, 2,400 and 400 pairs,
     with `id`, `annotation_id`, `difficulty` and `reason` added. `benchmark.json` is MPCC-Eval on the scenes in the form
     of `mpcc.benchmark`: 1,114 pairs on the images in `benchmark2017/`, annotated like the others. Images are whole:
     nothing in them is masked.

@@ -1,6 +1,6 @@
 """The procedural world: a scene is drawn from its seed alone, with every object in it and every pair it can ask.
 
-A pair hides one object. Its difficulty follows from the kind of reasoning that finds it (mpcc-spec E2), and its trace
+A pair hides one object. Its difficulty follows from the kind of reasoning that finds it, and its trace
 names the evidence that is really in the picture. After MPCC, arXiv 2510.21807.
 """
 
@@ -40,7 +40,7 @@ DIFFICULTY = {
     "local features": "easy",
     "object analogy": "easy",
 }
-"""Kind of reason → difficulty (mpcc-spec E2)."""
+"""Kind of reason → difficulty, as in the paper."""
 
 
 @dataclass(frozen=True)

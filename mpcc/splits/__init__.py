@@ -1,4 +1,4 @@
-"""Categories in two disjoint halves, for the OOD split: train on `id`, test on `ood` as well (mpcc-spec E11, A19).
+"""Categories in two disjoint halves, for the OOD split: train on `id`, test on `ood` as well (MPCC Table 4).
 
 `coco.json` holds the halves of the 80 COCO categories, `scenes.json` those of the embedded scenes. Both are made by
 `python -m mpcc.splits`: {"format": "mpcc-halves", "version": 1, "seed": 0, "id": [names], "ood": [names]}.

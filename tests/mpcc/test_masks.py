@@ -1,4 +1,4 @@
-"""Masks, pixel by pixel (A13, X2 and mpcc-spec, section 6)."""
+"""Masks, pixel by pixel."""
 
 from math import erf, sqrt
 from pathlib import Path

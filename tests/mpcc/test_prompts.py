@@ -1,4 +1,4 @@
-"""Prompts: whole tags (M4), lettered options, and traces that earn the full reward."""
+"""Prompts: whole tags, lettered options, and traces that earn the full reward."""
 
 import pytest
 

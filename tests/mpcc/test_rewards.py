@@ -1,4 +1,4 @@
-"""MPCC Eq. 3 and its resolutions (M7, M8, A1, A4), and the scripted variant (mpcc-spec, section 6)."""
+"""MPCC Eq. 3 with its gaps resolved, and the variant of the authors' scripts."""
 
 from functools import cache
 

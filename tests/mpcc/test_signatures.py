@@ -1,4 +1,4 @@
-"""F1 to F3 on records with known figures."""
+"""The three signs of failure on records with known figures."""
 
 import pytest
 from PIL import Image

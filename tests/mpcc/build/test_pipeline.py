@@ -49,6 +49,25 @@ def test_the_summary_counts_what_was_dropped_and_why(build, endpoint, out):
     assert without > 0 and f"  noted {without}: no trace: it reveals that the answer was told" in said
 
 
+@pytest.mark.parametrize(("words", "expected"), [
+    (("--samples", "0"), "samples must be at least 1"),
+    (("--samples", "3"), "3 samples at temperature 0 are all the same"),
+    (("--temperature", "nan"), "the temperature at least 0"),
+    (("--max-new-tokens", "0"), "max_new_tokens and samples must be at least 1"),
+    (("--test-share", "2"), "--test-share 2.0 must lie between 0 and 1"),
+    (("--halves", "nowhere.json"), "nowhere.json is missing"),
+    (("--min-area", "0.9"), "0 <= min_area < max_area <= 1"),
+    (("--retries", "-1"), "retries 0 or more"),
+    (("--timeout", "nan"), "timeout must be above 0"),
+    (("--parallel", "0"), "parallel at least 1"),
+    (("--decisions", "gone.json"), "--decisions gone.json: there is no such file"),
+])
+def test_an_impossible_value_is_refused_before_any_stage_begins(build, endpoint, out, words, expected):
+    code, said, complaint = build("all", "--respondent", endpoint.spec, *words)
+    assert code == 1 and complaint.startswith("mpcc.build: error: ") and expected in complaint
+    assert not endpoint.bodies and not said and not out.exists()
+
+
 def test_finished_stages_are_not_run_again(build, endpoint, out):
     build("all", "--respondent", endpoint.spec)
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}

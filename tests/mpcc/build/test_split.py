@@ -34,12 +34,29 @@ def test_the_seed_decides_the_halves():
     assert len({tuple(make_halves(COCO, seed)["id"]) for seed in range(5)}) == 5
 
 
-def test_the_command_writes_both_files(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(__main__, "FOLDER", tmp_path)
-    __main__.main()
-    for name in COMMITTED:
-        assert (tmp_path / f"{name}.json").read_bytes() == (FOLDER / f"{name}.json").read_bytes()
-        assert f"{name}.json" in capsys.readouterr().out or name == "scenes"
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_command_prints_and_writes_only_where_it_is_told_to(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    committed = (FOLDER / f"{name}.json").read_bytes()
+    assert __main__.main([name]) == 0
+    assert capsys.readouterr().out.encode() == committed and not list(tmp_path.iterdir())
+    assert __main__.main([name, "--out", "halves.json"]) == 0
+    assert (tmp_path / "halves.json").read_bytes() == committed
+    assert __main__.main([name, "--seed", "1", "--out", "halves.json"]) == 0
+    assert read_halves("halves.json").keys() == COMMITTED[name].keys()
+    assert (tmp_path / "halves.json").read_bytes() != committed == (FOLDER / f"{name}.json").read_bytes()
+    assert __main__.main([name, "--out", "gone/halves.json"]) == 1
+    assert capsys.readouterr().err == "mpcc.splits: error: gone/halves.json: No such file or directory\n"
+
+
+def test_help_and_a_missing_name_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in FOLDER.glob("*.json")}
+    for words, code in ((["--help"], 0), ([], 2), (["voc"], 2)):
+        with pytest.raises(SystemExit) as stopped:
+            __main__.main(words)
+        assert stopped.value.code == code
+    assert before == {path: path.stat().st_mtime_ns for path in FOLDER.glob("*.json")} and not list(tmp_path.iterdir())
 
 
 HEAD = {"format": "mpcc-halves", "version": 1}
