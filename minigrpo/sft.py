@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import torch
 
-from minigrpo.config import Config
 from minigrpo.layout import Group
 from minigrpo.log import RunLog
 from minigrpo.losses import sft_loss
@@ -18,6 +17,7 @@ from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
 from minigrpo.policy import Policy
 from minigrpo.ranks import Ranks
 from minigrpo.replica import precision
+from minigrpo.sections import Config
 from minigrpo.step import even_batches
 from minigrpo.task import Sample, Task, step_indices
 

@@ -14,12 +14,12 @@ import torch
 from minigrpo import Sampling, generate, group_advantages, policy_loss
 from minigrpo.bench.meter import Meter, memory_rate
 from minigrpo.bench.workload import Workload
-from minigrpo.config import ModelConfig, OptimConfig
 from minigrpo.losses import completion_weights
 from minigrpo.optim import clip_and_step, make_optimizer
 from minigrpo.ranks import join
 from minigrpo.replica import load_roles, precision, refresh
 from minigrpo.rollout import Decoding
+from minigrpo.sections import ModelConfig, OptimConfig
 from minigrpo.step import even_batches
 
 OPTIM = OptimConfig(lr=1e-6)
