@@ -248,7 +248,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     """Reads what decides which other options there are."""
-    parser = _Parser(usage="%(prog)s [--config FILE.toml] [--task module:Class] [--section.field VALUE ...]")
+    parser = _Parser(usage="%(prog)s [--config FILE.toml] [--section.field VALUE ...]")
     meant = "; ".join(f"{name}: {', '.join(map(' '.join, found.items()))}" for name, found in STRATEGIES.items())
     add = parser.add_argument
     add("--config", metavar="FILE.toml", default=None, help="a file of options; the command line overrides it")

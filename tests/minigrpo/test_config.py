@@ -1,7 +1,6 @@
 """Configuration: where values come from, what is refused and in which words, the written file, the help."""
 
 import dataclasses
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
