@@ -2,36 +2,38 @@
 
 What the G completions of a prompt share, image included, is computed once: in the rollout, in the reference pass and in
 the update. Read `train.py` first, then layout.py, attention.py, rollout.py, policy.py.
+
+A name is loaded when it is first asked for, so that `--help`, or `from minigrpo import Task`, loads no torch.
 """
 
-from minigrpo.advantages import group_advantages
-from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
-from minigrpo.loading import load_model
-from minigrpo.losses import kl_k3, policy_loss, sft_loss
-from minigrpo.models import VLM
-from minigrpo.policy import Policy
-from minigrpo.priors import insert_prior
-from minigrpo.rollout import generate
-from minigrpo.sampling import Sampling
-from minigrpo.task import Completion, Sample, Task
+from __future__ import annotations
 
-__all__ = [
-    "VLM",
-    "Completion",
-    "EncodedPrompt",
-    "Group",
-    "Packed",
-    "Policy",
-    "Sample",
-    "Sampling",
-    "Task",
-    "generate",
-    "group_advantages",
-    "insert_prior",
-    "kl_k3",
-    "load_model",
-    "micro_batches",
-    "pack",
-    "policy_loss",
-    "sft_loss",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minigrpo.advantages import group_advantages
+    from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
+    from minigrpo.loading import load_model
+    from minigrpo.losses import kl_k3, policy_loss, sft_loss
+    from minigrpo.models import VLM
+    from minigrpo.policy import Policy
+    from minigrpo.priors import insert_prior
+    from minigrpo.rollout import generate
+    from minigrpo.sampling import Sampling
+    from minigrpo.task import Completion, Sample, Task
+
+_MODULE_OF = {
+    "VLM": "models", "Completion": "task", "EncodedPrompt": "layout", "Group": "layout", "Packed": "layout", "Policy": "policy",
+    "Sample": "task", "Sampling": "sampling", "Task": "task", "generate": "rollout", "group_advantages": "advantages",
+    "insert_prior": "priors", "kl_k3": "losses", "load_model": "loading", "micro_batches": "layout", "pack": "layout",
+    "policy_loss": "losses", "sft_loss": "losses",
+}
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """The public `name` from its module (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'minigrpo' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"minigrpo.{_MODULE_OF[name]}"), name)

@@ -1,121 +1,181 @@
 """Configuration: one frozen dataclass per section, filled from defaults, then a TOML file, then the command line.
 
-The string below each field is its meaning: `--help` prints it, and `to_toml` writes it as a comment.
+The string below each field is its meaning: `--help` prints it, and `to_toml` writes it as a comment. argparse reads the
+command line. Not tyro (tried: 1.0.17), whose errors are boxes of many lines that no public function changes, which
+refuses `false`, and which does not check the types of defaults, as values from a file are to it.
 """
 
 from __future__ import annotations
 
+import argparse
+import ast
+import difflib
+import functools
 import importlib
+import inspect
+import itertools
+import json
 import os
-import shutil
+import re
 import sys
 import textwrap
+import tomllib
+import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from minigrpo.options import (
-    ConfigError,
-    described,
-    find,
-    from_text,
-    help_lines,
-    options,
-    read_argv,
-    read_toml,
-    toml_value,
-    typed,
-)
-from minigrpo.sections import (
-    STRATEGIES,
-    Config,
-    GrpoConfig,
-    ModelConfig,
-    OptimConfig,
-    RolloutConfig,
-    RunConfig,
-    SftConfig,
-    check,
-)
+from minigrpo.sections import STRATEGIES, Config
 from minigrpo.task import Task
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+_LARGEST = {int: 10**18 - 1, float: sys.float_info.max}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used. The message is one line that says what, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field as the user sees it: `name` is "section.field", `kind` its type, `meaning` the string below it."""
+
+    name: str
+    kind: Any
+    default: bool | int | float | str
+    meaning: str
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values of a Literal; empty for every other kind."""
+        return typing.get_args(self.kind)
+
+    @property
+    def described(self) -> str:
+        """The meaning, and the choices where there are some."""
+        named = ", ".join(choice or '""' for choice in self.choices)
+        return self.meaning + (f" One of: {named}." if named else "")
+
+    def from_text(self, text: str) -> Any:
+        """The value that a word of the command line stands for; the word itself where it stands for none."""
+        read = {bool: lambda word: {"true": True, "false": False}[word.lower()], int: int, float: float}
+        try:
+            return read.get(self.kind, str)(text)
+        except (KeyError, ValueError):
+            return text
+
+    def typed(self, value: Any, where: str) -> Any:
+        """`value`, if it is of this kind; a whole number becomes a float where one is due. Raises ConfigError."""
+        wanted = _KINDS.get(self.kind) or f"one of {', '.join(self.choices)}"
+        fits = value in self.choices or type(value) in ((int, float) if self.kind is float else (self.kind,))
+        if fits and self.kind in _LARGEST and not abs(value) <= _LARGEST[self.kind]:
+            fits, wanted = False, wanted + (" of at most 18 digits" if self.kind is int else "")
+        if not fits:
+            try:
+                shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:80]}…"
+            except (ValueError, RecursionError):
+                shown = "one of thousands of digits or brackets"
+            raise ConfigError(f"{where}{self.name} takes {wanted}, not {shown}")
+        return float(value) if self.kind is float else value
 
 
 def load_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[Task]]:
-    """What a program calls first: `parse_config`, but `--help` prints and exits 0, and an error is one line and exit 2.
-
-    Args:
-        argv: Arguments after the program's name.
-        default_task: "package.module:Class" of the task where neither argv nor the file names one.
-    """
-    first_rank = os.environ.get("RANK", "0") == "0"  # torchrun starts this on every rank: say it once
+    """What a program calls first: `parse_config`, but an error is one line, said by the first rank, and exit code 2."""
     try:
-        if "--help" in argv or "-h" in argv:
-            text = help_text([word for word in argv if word not in ("--help", "-h")], default_task)
-            if first_rank:
-                print(text, end="")
-            raise SystemExit(0)
         return parse_config(argv, default_task)
     except ConfigError as error:
-        if first_rank:
-            print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        _say(f"{Path(sys.argv[0]).name}: error: {error}", sys.stderr)
         raise SystemExit(2) from None
 
 
 def parse_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[Task]]:
     """Defaults, then the file of `--config`, then the command line, where the last mention of an option counts.
 
+    Args:
+        argv: Arguments after the program's name. `--help` among them prints every option and exits.
+        default_task: "package.module:Class" of the task where neither argv nor the file names one.
+
     Raises:
         ConfigError: Unknown, missing, mistyped or impossible value; unreadable file; task that cannot be imported.
     """
-    given, tables, task_name = _sources(argv, default_task)
-    file = given.pop("config", None)
+    parser = _parser()
+    chosen, _ = parser.parse_known_args(argv)
+    where = f"{chosen.config}: "
+    tables = {} if chosen.config is None else _read_toml(chosen.config)
+    from_file = tables.get("task", {}).pop("class", default_task)
+    if not isinstance(from_file, str):
+        raise ConfigError(f"{where}task.class takes text, not {from_file!r}")
+    task_name = from_file if chosen.task is None else chosen.task
     task_class = import_task(task_name)
     sections = _sections(task_class.Config)
     known = options(sections)
+    _add_options(parser, known, task_name)
+    if chosen.help:
+        _say(parser.format_help().rstrip())
+        raise SystemExit(0)
+    found, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise ConfigError(_not_an_option(unknown[0], known, "--"))
+    given = {name: text for name, text in vars(found).items() if name in known}
+    strategy = STRATEGIES.get(chosen.strategy, {})
+    if twice := strategy.keys() & given.keys():
+        raise ConfigError(f"--strategy {chosen.strategy} sets {min(twice)}: give one of the two")
+    given |= strategy
+    if wrong := tables.keys() - sections.keys():
+        raise ConfigError(f"{where}[{min(wrong)}] is not a section; there are {', '.join(sections)}")
     values: dict[str, dict[str, Any]] = {section: {} for section in sections}
-    for section, table in tables.items():
-        if section not in sections:
-            raise ConfigError(f"{file}: [{section}] is not a section; there are {', '.join(sections)}")
-        for key, value in table.items():
-            values[section][key] = typed(find(known, f"{section}.{key}", f"{file}: "), value, f"{file}: ")
-    for name, text in given.items():
-        option = find(known, name, "--")
+    filed = [(f"{section}.{key}", value, where) for section, table in tables.items() for key, value in table.items()]
+    for name, value, source in filed + [(name, known[name].from_text(text), "--") for name, text in given.items()]:
+        if name not in known:
+            raise ConfigError(_not_an_option(name, known, source))
         section, key = name.split(".")
-        values[section][key] = typed(option, from_text(option, text), "--")
-    return _build(task_name, sections, values), task_class
+        values[section][key] = known[name].typed(value, source)
+    try:
+        made = {section: cls(**values[section]) for section, cls in sections.items()}
+        return Config(task_name, **made), task_class
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def import_task(name: str) -> type[Task]:
-    """The task class called "package.module:Class". Raises ConfigError where there is none."""
+    """The task class called "package.module:Class", also of the current folder. Raises ConfigError where there is none.
+
+    The current folder comes last on `sys.path`, so that nothing in it hides what is installed.
+    """
     module_name, _, class_name = name.partition(":")
     if not module_name or not class_name:
         raise ConfigError(f"task {name!r} is not of the form package.module:Class")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
     try:
-        found = getattr(importlib.import_module(module_name), class_name, None)
+        module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may fail in any way while it is imported
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"cannot import task {name!r}: {reason} (is its folder on PYTHONPATH?)") from error
+        looked = f" (looked in {os.getcwd()} and on PYTHONPATH)" if isinstance(error, ModuleNotFoundError) else ""
+        raise ConfigError(f"cannot import task {name!r}: {reason}{looked}") from error
+    found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Task)):
-        raise ConfigError(f"task {name!r}: {module_name} has no class {class_name} derived from minigrpo.task.Task")
+        file = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
+        raise ConfigError(f"task {name!r}: {module_name}{file} has no class {class_name} derived from minigrpo.Task")
     return found
 
 
-def help_text(argv: Sequence[str], default_task: str) -> str:
-    """Every option of every section in aligned columns, fitted to the terminal."""
-    task_name = _sources(argv, default_task)[2]
-    sections = _sections(import_task(task_name).Config)
-    known = options(sections).values()
-    width = shutil.get_terminal_size().columns
-    usage = "[--config FILE.toml] [--task package.module:Class] [--strategy NAME] [--section.field VALUE ...]"
-    lines = textwrap.wrap(f"usage: {Path(sys.argv[0]).name} {usage}", width, break_on_hyphens=False)
-    lines += textwrap.wrap("The command line overrides the file, and the file the defaults listed here.", width)
-    meant = "; ".join(f"{name}: {', '.join(map(' '.join, found.items()))}" for name, found in STRATEGIES.items())
-    lines += textwrap.wrap(f"A strategy stands for options: {meant}.", width)
-    for section in sections:
-        group = [option for option in known if option.name.startswith(f"{section}.")]
-        if group:
-            lines += ["", f"task: {task_name}" if section == "task" else section, *help_lines(group, width)]
-    return "\n".join(lines) + "\n"
+def options(sections: Mapping[str, type]) -> dict[str, Option]:
+    """Every option of sections (name → dataclass) by its name. Raises ConfigError for a field that cannot be one."""
+    found = {}
+    for section, cls in sections.items():
+        if not is_dataclass(cls):
+            raise ConfigError(f"{section}: {cls.__qualname__} must be a dataclass, as its fields are the options")
+        hints, meanings = typing.get_type_hints(cls), _meanings(cls)
+        for field in fields(cls):
+            name, kind = f"{section}.{field.name}", hints[field.name]
+            if kind not in _KINDS and typing.get_origin(kind) is not Literal:
+                raise ConfigError(f"{name}: a field is a bool, int, float, str or Literal of strings, not {kind}")
+            if not isinstance(field.default, (bool, int, float, str)):
+                raise ConfigError(f"{name}: a field needs a default of its own type")
+            found[name] = Option(name, kind, field.default, meanings.get(field.name, ""))
+    return found
 
 
 def to_toml(config: Config) -> str:
@@ -124,55 +184,106 @@ def to_toml(config: Config) -> str:
     Raises:
         ConfigError: A float that is not finite, or text that is not valid Unicode.
     """
-    sections = _sections(type(config.task))
-    known = options(sections).values()
-    lines: list[str] = []
-    for section in sections:
-        lines += ["", f"[{section}]"]
-        if section == "task":
-            lines.append(f"class = {toml_value('task.class', config.task_class)}")
-        for option in known:
-            owner, key = option.name.split(".")
-            if owner == section:
-                lines += [f"# {line}" for line in textwrap.wrap(described(option), 110)]
-                lines.append(f"{key} = {toml_value(option.name, getattr(getattr(config, section), key))}")
-    return "\n".join(lines[1:]) + "\n"
+    lines, current = ["[task]", f"class = {_toml_value('task.class', config.task_class)}"], "task"
+    for name, option in options(_sections(type(config.task))).items():
+        section, key = name.split(".")
+        if section != current:
+            lines, current = [*lines, "", f"[{section}]"], section
+        lines += [f"# {line}" for line in textwrap.wrap(option.described, 110)]
+        lines.append(f"{key} = {_toml_value(name, getattr(getattr(config, section), key))}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(name: str, value: bool | int | float | str) -> str:
+    """As JSON writes it, but TOML wants the delete character escaped, too."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False).replace("\x7f", "\\u007F")
+        text.encode()
+    except ValueError:
+        raise ConfigError(f"{name}: {value!r} is not a finite number, nor valid Unicode") from None
+    return text
 
 
 def _sections(task_config: type) -> dict[str, type]:
-    own = {"rollout": RolloutConfig, "grpo": GrpoConfig, "sft": SftConfig, "optim": OptimConfig, "run": RunConfig}
-    return {"model": ModelConfig, "task": task_config, **own}
+    own = {field.name: type(field.default) for field in fields(Config) if field.name not in ("task_class", "task")}
+    return {"task": task_config, **own}
 
 
-def _sources(argv: Sequence[str], default_task: str) -> tuple[dict[str, str], dict[str, dict[str, Any]], str]:
-    """Options given on the command line, tables of the file, and the task's name, which is taken out of both."""
-    given = _with_strategy(read_argv(argv))
-    tables = read_toml(given["config"]) if "config" in given else {}
-    from_file = tables.get("task", {}).pop("class", default_task)
-    if not isinstance(from_file, str):
-        raise ConfigError(f"{given['config']}: task.class takes text, not {from_file!r}")
-    return given, tables, given.pop("task", from_file)
+@functools.cache
+def _meanings(cls: type) -> dict[str, str]:
+    """The string literal below each field. Python does not keep them, so they are read from the source."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        if is_dataclass(base):
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+            for item, below in itertools.pairwise(body):
+                if isinstance(item, ast.AnnAssign) and isinstance(below, ast.Expr):
+                    found[item.target.id] = " ".join(ast.literal_eval(below.value).split())
+    return found
 
 
-def _with_strategy(given: dict[str, str]) -> dict[str, str]:
-    """`--strategy` replaced by the options it stands for."""
-    name = given.pop("strategy", None)
-    if name is None:
-        return given
-    if name not in STRATEGIES:
-        raise ConfigError(f"--strategy takes one of {', '.join(STRATEGIES)}, not {name!r}")
-    if twice := STRATEGIES[name].keys() & given.keys():
-        raise ConfigError(f"--strategy {name} sets {min(twice)}: give one of the two")
-    return given | STRATEGIES[name]
-
-
-def _build(task_name: str, sections: Mapping[str, type], values: Mapping[str, dict[str, Any]]) -> Config:
-    """The configuration of checked types; its values are checked here, the task's own by its `Config`."""
+def _read_toml(path: str) -> dict[str, dict[str, Any]]:
+    """The tables of a TOML file, section → field → value. Raises ConfigError."""
     try:
-        task = sections["task"](**values["task"])
-    except ValueError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    made = {section: cls(**values[section]) for section, cls in sections.items() if section != "task"}
-    config = Config(task_name, task, **made)
-    check(config)
-    return config
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # also a whole number of thousands of digits
+        raise ConfigError(f"{path} is not valid TOML: {' '.join(str(error).split())}") from error
+    for key, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {key!r} stands outside a section, such as [run]")
+    return tables
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **more: Any) -> None:
+        super().__init__(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS, **more,
+                         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=40))
+
+    def error(self, message: str) -> typing.NoReturn:
+        message = message.removeprefix("argument ")
+        raise ConfigError(re.sub(r"^(\S+): expected one argument", r"\1 needs a value: \1=VALUE", message))
+
+
+def _parser() -> _Parser:
+    """Reads what decides which other options there are."""
+    parser = _Parser(usage="%(prog)s [--config FILE.toml] [--section.field VALUE ...]")
+    meant = "; ".join(f"{name}: {', '.join(map(' '.join, found.items()))}" for name, found in STRATEGIES.items())
+    add = parser.add_argument
+    add("--config", metavar="FILE.toml", default=None, help="a file of options; the command line overrides it")
+    add("--task", metavar="module:Class", default=None, help="the task to train on; it may lie in the current folder")
+    add("--strategy", choices=STRATEGIES, metavar="name", default=None, help=f"stands for options; {meant}")
+    add("-h", "--help", action="store_true", default=False, help="show this, and end")
+    return parser
+
+
+def _add_options(parser: _Parser, known: Mapping[str, Option], task_name: str) -> None:
+    """Every option is read as text: `Option.from_text` and `typed` make a value of it."""
+    for section, group in itertools.groupby(known.values(), lambda option: option.name.split(".")[0]):
+        add = parser.add_argument_group(f"task {task_name}" if section == "task" else section).add_argument
+        for option in group:
+            meant = f"{option.described} (default {json.dumps(option.default)})".replace("%", "%%")
+            add(f"--{option.name}", metavar="choice" if option.choices else option.kind.__name__, help=meant)
+
+
+def _not_an_option(word: str, known: Mapping[str, Option], where: str) -> str:
+    """What to say of `word`; `where` ("--", or "FILE: ") opens what is said."""
+    name = word.lstrip("-").partition("=")[0]
+    last = name.lower().replace("-", "_").split(".")[-1]
+    bare = {full.split(".")[1]: full for full in reversed(known)}  # of two fields of one name the first section's
+    close = [bare[last]] if last in bare else [full for full in known if full.startswith(f"{last}.")]
+    close = close or difflib.get_close_matches(name, known, 1, 0.7)
+    close = close or [bare[key] for key in difflib.get_close_matches(last, bare, 1, 0.7)]
+    close = close or [full for full, option in known.items() if last.replace("_", " ") in option.meaning.lower()]
+    dashes = "--" if where == "--" else ""
+    hint = f"did you mean {dashes}{close[0]}?" if close else "--help lists all options"
+    if dashes and not word.startswith("-"):
+        return f"unexpected argument {word!r}, as options look like --section.field VALUE; {hint}"
+    return f"{where}{name} is not an option; {hint}"
+
+
+def _say(text: str, file: Any = None) -> None:
+    """Prints once: torchrun starts a program on every rank."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=file)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from minigrpo.config import OptimConfig
+from minigrpo.sections import OptimConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:

@@ -6,8 +6,6 @@ import operator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from minigrpo.options import ConfigError
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -39,30 +37,30 @@ class RolloutConfig:
     """Longest completion, in tokens."""
     temperature: float = 1.0
     """Sampling temperature; log-probabilities are those of the tempered distribution."""
-    resample_rounds: int = 0
-    """Times in a step that groups without two different rewards are replaced by other samples; DAPO's sampling."""
     max_prompt_tokens: int = 4096
     """Longest prompt, image tokens included; a longer one is an error, never cut."""
+    resample_rounds: int = 0
+    """Times that groups without two different rewards are replaced by other samples within a step (DAPO)."""
 
 
 @dataclass(frozen=True)
 class GrpoConfig:
     objective: Literal["grpo", "reinforce"] = "grpo"
-    """grpo: clipped importance ratio. reinforce: log-probability, without ratio and clip (MPCC Eq. 4)."""
+    """grpo: clipped importance ratio times advantage. reinforce: log-probability times advantage, no ratio, no clip."""
     scale: Literal["std", "none", "loo"] = "std"
     """Advantage: reward minus group mean, over the group's std; none: not divided; loo: mean of the others."""
     unbiased: bool = True
     """Sample standard deviation (G - 1 below the line); false takes the population's (G)."""
-    kl: Literal["k3", "k3_corrected"] = "k3"
-    """k3: its gradient is that of KL(reference || policy). k3_corrected: times the ratio, that of the reverse."""
     beta: float = 0.04
-    """Weight of the k3 estimate of the KL divergence to the frozen start model; at 0 no reference is kept."""
+    """Weight of the KL divergence from the frozen start model, the reference; at 0 no reference is kept."""
+    kl: Literal["k3", "k3_corrected"] = "k3"
+    """Its estimate. k3: gradient of KL(reference || policy). k3_corrected: times the ratio, KL(policy || reference)."""
     clip_low: float = 0.2
     """The importance ratio is clipped below at 1 - clip_low."""
     clip_high: float = 0.2
     """The importance ratio is clipped above at 1 + clip_high."""
     normalize: Literal["token", "sequence", "constant", "group"] = "token"
-    """Mean over all tokens of the step; over each completion, then completions; or sum over a fixed length."""
+    """Mean over tokens of the step; over completions' means; sum over max_new_tokens; mean over groups' sums."""
     updates_per_rollout: int = 1
     """Optimiser steps on each batch of completions."""
     prior: bool = True
@@ -74,18 +72,8 @@ class GrpoConfig:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the frozen start model is loaded and scores."""
+        """Whether the start model is kept and scores every completion."""
         return self.beta > 0
-
-
-@dataclass(frozen=True)
-class SftConfig:
-    steps: int = 60
-    """Steps of the supervised stage."""
-    prompts_per_step: int = 32
-    """Samples per step, over all ranks together; those without a trajectory teach nothing."""
-    lr: float = 3e-4
-    """Learning rate of the supervised stage at its peak; everything else is as in optim."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +111,19 @@ class RunConfig:
     evaluate_every: int = 0
     """Steps of reinforcement between evaluations on held-out data, beside those before and after; 0 makes none."""
     max_bad_steps: int = 5
-    """Steps in a row with a non-finite loss or gradient after which the run stops."""
+    """Steps with a non-finite loss or gradient, among the last twice as many, after which the run stops."""
     log_completions: int = 2
     """Prompts per step of which prior, best and worst go to completions.jsonl; ten times a run they are shown."""
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    steps: int = 60
+    """Steps of the supervised stage."""
+    prompts_per_step: int = 32
+    """Samples per step, over all ranks together; those without a trajectory teach nothing."""
+    lr: float = 3e-4
+    """Learning rate of the supervised stage at its peak; everything else is as in optim."""
 
 
 @dataclass(frozen=True)
@@ -137,15 +135,33 @@ class Config:
     model: ModelConfig = ModelConfig()
     rollout: RolloutConfig = RolloutConfig()
     grpo: GrpoConfig = GrpoConfig()
-    sft: SftConfig = SftConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
+    sft: SftConfig = SftConfig()
 
     @property
     def steps(self) -> int:
         """Steps of all stages together."""
         of_stage = {"sft": self.sft.steps, "rft": self.run.steps}
         return sum(of_stage[stage] for stage in self.run.stages.split("+"))
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value that cannot be, or two that do not go together."""
+        for words, holds, bound, names in _LIMITS:
+            for name in names.split():
+                value = operator.attrgetter(name)(self)
+                if not holds(value, bound):
+                    raise ValueError(f"{name} must be {words} {bound:,}, not {value}")
+        grpo, low, high = self.grpo, self.model.min_pixels, self.model.max_pixels
+        if self.rollout.group_size == 1 and grpo.scale != "none":
+            raise ValueError(f"rollout.group_size 1 has no other completion to compare with, as grpo.scale "
+                             f"{grpo.scale!r} must; take at least 2, or grpo.scale none")
+        for name in ("clip_low", "clip_high", "prior_ratio") if grpo.objective == "reinforce" else ():
+            if (value := getattr(grpo, name)) != getattr(GrpoConfig, name):
+                raise ValueError(f"grpo.{name} {value} changes nothing under grpo.objective reinforce, which has no "
+                                 "importance ratio: leave it out, or take grpo.objective grpo")
+        if 0 < high < low:
+            raise ValueError(f"model.min_pixels {low} is above model.max_pixels {high}")
 
 
 STRATEGIES = {
@@ -154,35 +170,21 @@ STRATEGIES = {
     "rft+prior": {"run.stages": "rft", "grpo.prior": "true"},
     "sft+rft": {"run.stages": "sft+rft", "grpo.prior": "false"},
 }
-"""What `--strategy` stands for (MPCC, M13); base and prompt are not trained, but modes of eval.py."""
+"""What `--strategy` stands for: the trained rows of MPCC Table 4; its base and prompt are modes of eval.py."""
 
 _LIMITS = (
-    ("at least", operator.ge, 0, "model.min_pixels model.max_pixels grpo.beta grpo.clip_low grpo.clip_high "
-     "grpo.prior_until sft.steps optim.beta1 optim.beta2 optim.weight_decay optim.warmup run.steps run.seed "
-     "run.evaluate_every run.log_completions"),
+    ("at least", operator.ge, 0, "model.min_pixels model.max_pixels rollout.resample_rounds grpo.beta grpo.clip_low "
+     "grpo.clip_high grpo.prior_until optim.beta1 optim.beta2 optim.weight_decay optim.warmup run.steps run.seed "
+     "run.evaluate_every run.log_completions sft.steps"),
     ("at least", operator.ge, 1, "rollout.group_size rollout.prompts_per_step rollout.max_new_tokens "
-     "rollout.max_prompt_tokens sft.prompts_per_step grpo.updates_per_rollout optim.tokens_per_micro_batch "
-     "run.max_bad_steps"),
-    ("above", operator.gt, 0, "rollout.temperature sft.lr optim.lr optim.max_grad_norm"),
+     "rollout.max_prompt_tokens grpo.updates_per_rollout optim.tokens_per_micro_batch run.max_bad_steps "
+     "sft.prompts_per_step"),
+    ("above", operator.gt, 0, "rollout.temperature optim.lr optim.max_grad_norm sft.lr"),
     ("below", operator.lt, 1, "optim.beta1 optim.beta2"),
     ("at most", operator.le, 1, "grpo.clip_low optim.warmup"),
+    ("at most", operator.le, 100, "rollout.resample_rounds"),
+    ("at most", operator.le, 4096, "rollout.group_size grpo.updates_per_rollout"),
+    ("at most", operator.le, 2**20, "rollout.prompts_per_step rollout.max_new_tokens rollout.max_prompt_tokens "
+     "sft.prompts_per_step"),
+    ("at most", operator.le, 2**28, "model.min_pixels model.max_pixels"),
 )
-
-
-def check(config: Config) -> None:
-    """Raises ConfigError for a value that cannot be, or two that do not go together."""
-    for words, holds, bound, names in _LIMITS:
-        for name in names.split():
-            section, key = name.split(".")
-            value = getattr(getattr(config, section), key)
-            if not holds(value, bound):
-                raise ConfigError(f"{name} must be {words} {bound}, not {value}")
-    if config.rollout.group_size == 1 and config.grpo.scale in ("std", "loo"):
-        raise ConfigError(
-            f"rollout.group_size 1 has no other completion to compare with, as grpo.scale {config.grpo.scale!r} must; "
-            "take at least 2, or grpo.scale none"
-        )
-    if 0 < config.model.max_pixels < config.model.min_pixels:
-        raise ConfigError(
-            f"model.min_pixels {config.model.min_pixels} is above model.max_pixels {config.model.max_pixels}"
-        )

@@ -11,7 +11,8 @@ from toy_task import NAME
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from minigrpo import load_model
-from minigrpo.config import STRATEGIES, ConfigError, parse_config
+from minigrpo.config import ConfigError, parse_config
+from minigrpo.sections import STRATEGIES
 from mpcc.task import MaskedPrediction
 
 SFT = {"task__priors": "true", "task__prior_text": "words of 5 sorts", "task__images_every": 3, "sft__steps": 2,
@@ -71,7 +72,7 @@ def test_a_strategy_is_its_options(name):
 
 
 @pytest.mark.parametrize(("argv", "expected"), [
-    (["--strategy", "magic"], "one of sft, rft, rft\\+prior, sft\\+rft, not 'magic'"),
+    (["--strategy", "magic"], r"--strategy: invalid choice: 'magic' \(choose from .*sft\+rft"),
     (["--strategy", "rft", "--grpo.prior", "true"], "sets grpo.prior: give one of the two"),
     (["--sft.steps", "-1"], "sft.steps must be at least 0"),
 ])

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from minigrpo.config import Config
 from minigrpo.plan.shape import Shape, Tower
 from minigrpo.policy import HEAD_ELEMENTS
 from minigrpo.rollout import MAX_ROWS
+from minigrpo.sections import Config
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
         "Adam's averages": 2 * master * size / load.ranks,
     }
     half, several = load.compute < 4, load.ranks > 1
-    with_reference = config.grpo.beta > 0 or config.grpo.objective == "paper"
+    with_reference = config.grpo.needs_reference
     stays = {
         **({} if config.model.offload else sharded),
         "replica": load.compute * size if several or half else 0.0,
@@ -171,7 +171,7 @@ def seconds(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[
     read = load.compute * (shape.text.weights + shape.vocabulary * shape.text.width) * length * turns
     read += cache(shape, load, load.prompts, load.prompts * group, length // 2) * length
     scored = prefill + drawn
-    with_reference = config.grpo.beta > 0 or config.grpo.objective == "paper"
+    with_reference = config.grpo.needs_reference
     updates = config.grpo.updates_per_rollout
     master = max(4, load.compute) * shape.parameters / load.ranks
     batches = math.ceil(load.prompts * group / _micro_batch(config, load)[1])

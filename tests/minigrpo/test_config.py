@@ -1,7 +1,6 @@
 """Configuration: where values come from, what is refused and in which words, the written file, the help."""
 
 import dataclasses
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigrpo.config import Config, ConfigError, OptimConfig, load_config, parse_config, to_toml
-from minigrpo.options import options
+from minigrpo.config import Config, ConfigError, load_config, options, parse_config, to_toml
+from minigrpo.sections import OptimConfig
 from minigrpo.task import Task
 
 PLAIN = "minigrpo.task:Task"
@@ -85,8 +84,21 @@ def test_the_task_comes_from_the_file_unless_the_command_line_names_one(toml):
         (["--rollout.groupsize", "3"], r"--rollout.groupsize is not an option; did you mean --rollout.group_size\?"),
         (["--lr", "3"], r"--lr is not an option; did you mean --optim.lr\?"),
         (["--zzz.qqq", "3"], "--zzz.qqq is not an option; --help lists all"),
-        (["steps"], "unexpected argument 'steps'"),
-        (["--run.steps"], "--run.steps needs a value"),
+        (["--steps", "3"], r"--steps is not an option; did you mean --run.steps\?"),
+        (["--sft.step", "3"], r"did you mean --sft.steps\?"),
+        (["--learning_rate", "1e-5"], r"did you mean --optim.lr\?"),
+        (["--learning-rate=1e-5"], r"--learning-rate is not an option; did you mean --optim.lr\?"),
+        (["--model", "PATH"], r"--model is not an option; did you mean --model.path\?"),
+        (["--group-size", "4"], r"did you mean --rollout.group_size\?"),
+        (["--group_size=4"], r"did you mean --rollout.group_size\?"),
+        (["--prompts_per_step", "4"], r"did you mean --rollout.prompts_per_step\?"),
+        (["--trl.beta", "4"], r"did you mean --grpo.beta\?"),
+        (["-run.steps", "4"], r"did you mean --run.steps\?"),
+        (["run.steps", "4"], r"unexpected argument 'run.steps', .* --section.field VALUE; did you mean --run.steps\?"),
+        (["steps"], r"unexpected argument 'steps', .* did you mean --run.steps\?"),
+        (["--run.steps", "4", "5"], "unexpected argument '5', as options look like .* VALUE; --help lists"),
+        (["--run.steps"], "--run.steps needs a value: --run.steps=VALUE"),
+        (["--config"], "--config needs a value"),
         (["--grpo.prior", "--run.steps", "3"], "--grpo.prior needs a value"),
         (["--run.steps", "1.5"], "--run.steps takes a whole number, not '1.5'"),
         (["--optim.lr", "fast"], "--optim.lr takes a finite number, not 'fast'"),
@@ -106,14 +118,22 @@ def test_the_task_comes_from_the_file_unless_the_command_line_names_one(toml):
         (["--grpo.clip_low", "1.5"], "grpo.clip_low must be at most 1"),
         (["--grpo.clip_high", "-0.1"], "grpo.clip_high must be at least 0"),
         (["--run.steps", "-1"], "run.steps must be at least 0, not -1"),
+        (["--rollout.group_size", "10000000"], "rollout.group_size must be at most 4,096, not 10000000"),
+        (["--rollout.max_new_tokens", "1000000000"], "rollout.max_new_tokens must be at most 1,048,576"),
+        (["--run.steps", f"1{'0' * 400}"], "run.steps takes a whole number of at most 18 digits, not 10{79}…$"),
+        (["--run.steps", f"1{'0' * 5000}"], "run.steps takes a whole number, not '10{78}…$"),
+        (["--grpo.objective", "reinforce", "--grpo.clip_high", "0.3"], "grpo.clip_high 0.3 changes nothing under"),
+        (["--grpo.objective", "reinforce", "--grpo.clip_low", "0"], "grpo.clip_low 0.0 changes nothing under"),
+        (["--grpo.objective", "reinforce", "--grpo.prior_ratio", "shaped"], "grpo.prior_ratio shaped changes nothing"),
         (["--model.min_pixels", "9", "--model.max_pixels", "4"], "min_pixels 9 is above model.max_pixels 4"),
         (["--task", "nothing"], "task 'nothing' is not of the form package.module:Class"),
         (["--task", "no_such_module:Task"], "cannot import task .*ModuleNotFoundError"),
-        (["--task", "minigrpo.task:Taks"], "minigrpo.task has no class Taks derived"),
+        (["--task", "minigrpo.task:Taks"], r"minigrpo.task \(.*/minigrpo/task.py\) has no class Taks derived"),
         (["--task", f"{__name__}:NotATask"], "has no class NotATask derived"),
         (["--task", OWN, "--task.blur", "-1"], "task.blur must be at least 0"),
         (["--config", "no/such/file.toml"], "cannot read the configuration no/such/file.toml: No such file"),
     ],
+    ids=lambda given: str(given)[:60],
 )
 def test_bad_arguments_are_refused_in_one_clear_line(argv, message):
     with pytest.raises(ConfigError, match=message) as caught:
@@ -126,7 +146,7 @@ def test_bad_arguments_are_refused_in_one_clear_line(argv, message):
     [
         ("[run\nsteps = 1", "is not valid TOML: "),
         ("steps = 1", "'steps' stands outside a section"),
-        ("[runn]\nsteps = 1", r"\[runn\] is not a section; there are model, task, rollout, grpo, sft, optim, run"),
+        ("[runn]\nsteps = 1", r"\[runn\] is not a section; there are task, model, rollout, grpo, optim, run, sft"),
         ("[run]\nstep = 1", r"run.toml: run.step is not an option; did you mean run.steps\?"),
         ("[run]\nsteps = true", "run.toml: run.steps takes a whole number, not True"),
         ("[run]\nsteps = 1.0", "run.steps takes a whole number, not 1.0"),
@@ -137,7 +157,14 @@ def test_bad_arguments_are_refused_in_one_clear_line(argv, message):
         ("[grpo]\nprior = 1", "grpo.prior takes true or false, not 1"),
         ("[grpo]\nscale = [1]", r"grpo.scale takes one of std, none, loo, not \[1\]"),
         ("[task]\nclass = 3", "task.class takes text, not 3"),
+        (f"[run]\nsteps = 1{'0' * 400}", "run.steps takes a whole number of at most 18 digits"),
+        (f"[run]\nsteps = 1{'0' * 5000}", "is not valid TOML"),
+        (f"[run]\nsteps = 0x1{'0' * 5000}", "run.steps takes a whole number of at most 18 digits, not one of th"),
+        (f"[run]\nsteps = {'[' * 5000}{']' * 5000}", "is not valid TOML"),
+        (f"[run]\nsteps{'.a' * 50000} = 1", "run.steps takes a whole number, not one of thousands"),
+        (f"[grpo]\nscale{'.a' * 50000} = 1", "grpo.scale takes one of std, none, loo, not one of thousands"),
     ],
+    ids=lambda given: given[:60],
 )
 def test_a_bad_file_is_refused_with_its_name(toml, text, message):
     file = toml(text)
@@ -151,6 +178,18 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         parse_config(["--config", str(path)], PLAIN)
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
+    path = tmp_path / "windows.toml"
+    path.write_bytes("[run]\r\ndir = \"Größe\"\r\n".encode("utf-8-sig"))
+    assert parse_config(["--config", str(path)], PLAIN)[0].run.dir == "Größe"
+
+
+def test_reinforce_is_taken_where_nothing_is_ignored():
+    argv = ["--grpo.objective", "reinforce", "--grpo.beta", "0", "--grpo.normalize", "group"]
+    grpo = parse_config(argv, PLAIN)[0].grpo
+    assert not grpo.needs_reference and dataclasses.replace(grpo, beta=0.1).needs_reference
 
 
 def test_group_size_1_is_allowed_without_a_group_statistic():
@@ -216,8 +255,10 @@ def test_help_lists_every_option_aligned_and_within_the_terminal(capsys, monkeyp
     for name, option in options(sections(WithOptions.Config)).items():
         (line,) = [line for line in lines if line.startswith(f"  --{name} ")]
         assert option.meaning.split()[0] in line
-    assert re.search(r"--task.blur +float +5.0 +Soft edge", printed)
-    assert re.search(r"--grpo.objective +choice +grpo ", printed)
+    told = " ".join(printed.split())
+    assert "--task.blur float Soft edge of the mask, in pixels. (default 5.0)" in told
+    assert '--task.shape choice Shape of the mask. One of: box, polygon. (default "box")' in told
+    assert all(f"--{name}" in printed for name in ("config FILE.toml", "task module:Class", "strategy name"))
     assert max(map(len, lines)) <= width
     starts = {line.index(word) for line in lines for word in ("Peak learning", "AdamW's decay", "AdamW's decoupled")
               if word in line}

@@ -7,8 +7,8 @@ import tiny
 import torch
 from torch import nn
 
-from minigrpo.config import OptimConfig
 from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
+from minigrpo.sections import OptimConfig
 
 
 def rates(steps, **options):

@@ -13,13 +13,13 @@ from minigrpo import Group, Policy, Sampling, generate, pack, rollout
 from minigrpo.bench.flops import operations
 from minigrpo.bench.ours import Ours
 from minigrpo.bench.workload import WORKLOADS, build_folder
-from minigrpo.config import Config, GrpoConfig, ModelConfig, OptimConfig, RolloutConfig
 from minigrpo.optim import clip_and_step, make_optimizer
 from minigrpo.plan.__main__ import GPUS, main
 from minigrpo.plan.estimate import Load, activations, fits, largest_budget, memory, seconds
 from minigrpo.plan.shape import shape_of
 from minigrpo.ranks import Ranks
 from minigrpo.replica import load_roles
+from minigrpo.sections import Config, GrpoConfig, ModelConfig, OptimConfig, RolloutConfig
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared/data/qwen"

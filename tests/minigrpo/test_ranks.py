@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import CPUOffloadPolicy
 
 from minigrpo import Policy, ranks, replica
-from minigrpo.config import ModelConfig
 from minigrpo.ranks import Ranks
+from minigrpo.sections import ModelConfig
 
 EXACT, SINGLE = 1e-9, 2e-3  # float32 rounds at 6e-8, and Adam divides by the gradient's own size
 

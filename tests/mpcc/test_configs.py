@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import mpcc
-from minigrpo.config import STRATEGIES, parse_config
+from minigrpo.config import parse_config
+from minigrpo.sections import STRATEGIES
 
 FOLDER = Path(mpcc.__file__).parent / "configs"
 

@@ -9,7 +9,7 @@ from PIL import Image
 from small_coco import Config, pair, pairs_file, task
 
 from minigrpo import Completion
-from minigrpo.options import options
+from minigrpo.config import options
 from mpcc import prompts
 from mpcc.coco import Coco, Region
 from mpcc.masks import apply_mask
