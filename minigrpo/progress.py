@@ -42,7 +42,7 @@ def progress_parts(record: Mapping, steps: int, elapsed: float, left: float | No
         left: Seconds to go, if known.
     """
     terms = [
-        f"{name.removeprefix('reward/')} {_number(value)}"
+        f"{name.removeprefix('reward/')} {number(value)}"
         for name, value in record.items()
         if name.startswith("reward/") and name != "reward/exact"
     ]
@@ -57,7 +57,7 @@ def progress_parts(record: Mapping, steps: int, elapsed: float, left: float | No
         (2, why and f"no update ({why})"),
         (10, _labelled(record, "kl", "KL {}")),
         (9, _labelled(record, "entropy", "entropy {}")),
-        (6, f"sampler off by {_number(apart)}" if apart > ROUNDING else ""),
+        (6, f"sampler off by {number(apart)}" if apart > ROUNDING else ""),
         (11, _labelled(record, "length", "length {}")),
         (5, _labelled(record, "cut_off", "cut off {} %", 100) if "cut_off" in above else ""),
         (7, _labelled(record, "tokens_per_second", "{} tok/s")),
@@ -87,9 +87,9 @@ def show_completions(completions: Sequence[LoggedCompletion], width: int | None 
     lines += _field("question", question, width)
     lines += _field("answer", first.answer, width) if first.answer is not None else []
     for completion in completions:
-        terms = "  ".join(f"{name} {_number(value)}" for name, value in completion.terms.items() if value == value)
+        terms = "  ".join(f"{name} {number(value)}" for name, value in completion.terms.items() if value == value)
         lines += _field("annotated" if completion.prior else "says", completion.text, width)
-        earned = f"{_number(completion.reward)} ({terms})  advantage {completion.advantage:+.2f}"
+        earned = f"{number(completion.reward)} ({terms})  advantage {completion.advantage:+.2f}"
         lines += _field("earned", earned, width)
     print("\n".join([*lines, "─" * width]), flush=True)
 
@@ -129,14 +129,16 @@ def _labelled(record: Mapping, name: str, form: str, scale: float = 1.0) -> str:
     if name not in record:
         return ""
     value = record[name]
-    return form.format(_number(None if value is None else value * scale, whole=scale != 1.0))
+    return form.format(number(None if value is None else value * scale, whole=scale != 1.0))
 
 
-def _number(value: float | None, whole: bool = False) -> str:
+def number(value: float | None, whole: bool = False) -> str:
     """Three digits or so, of even width where the size stays the same; None is a NaN."""
     if value is None:
         return "nan"
     size = abs(value)
+    if size >= 1e6:
+        return f"{value:.1e}"
     if whole or size >= 100:
         return "<1" if 0 < value < 0.5 else f"{value:.0f}"
     if 0 < size < 0.001:
