@@ -21,17 +21,19 @@ from collections.abc import Callable, Sequence
 
 import transformers
 
-from minigrpo.config import Config, load_config
+from minigrpo.config import load_config
 from minigrpo.cpu import keep_freed_memory
 from minigrpo.export import export
-from minigrpo.log import RunLog, figures
+from minigrpo.log import RunLog
 from minigrpo.metrics import StepMetrics
 from minigrpo.models import VLM
+from minigrpo.progress import figures
 from minigrpo.ranks import Ranks, join, leave, lost_peer
 from minigrpo.replica import refresh
 from minigrpo.rollout import answer
 from minigrpo.sampler import Outcome, Sampler
 from minigrpo.sampling import Sampling
+from minigrpo.sections import Config
 from minigrpo.step import Training, compare_groups, load_samples, prior_groups, reward_groups, sample_groups, update
 from minigrpo.task import GroupContext, Stage, Task
 

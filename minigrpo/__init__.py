@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from minigrpo.policy import Policy
     from minigrpo.priors import insert_prior
     from minigrpo.rollout import generate
+    from minigrpo.sampler import Sampler
     from minigrpo.sampling import Sampling
-    from minigrpo.task import Completion, Sample, Task
+    from minigrpo.task import Completion, Generate, Sample, Stage, Task
 
 _MODULE_OF = {
-    "VLM": "models", "Completion": "task", "EncodedPrompt": "layout", "Group": "layout", "Packed": "layout", "Policy": "policy",
-    "Sample": "task", "Sampling": "sampling", "Task": "task", "generate": "rollout", "group_advantages": "advantages",
-    "insert_prior": "priors", "kl_k3": "losses", "load_model": "loading", "micro_batches": "layout", "pack": "layout",
-    "policy_loss": "losses", "sft_loss": "losses",
+    "VLM": "models", "Completion": "task", "EncodedPrompt": "layout", "Generate": "task", "Group": "layout",
+    "Packed": "layout", "Policy": "policy", "Sample": "task", "Sampler": "sampler", "Sampling": "sampling",
+    "Stage": "task", "Task": "task", "generate": "rollout", "group_advantages": "advantages", "insert_prior": "priors",
+    "kl_k3": "losses", "load_model": "loading", "micro_batches": "layout", "pack": "layout", "policy_loss": "losses",
+    "sft_loss": "losses",
 }
 __all__ = list(_MODULE_OF)
 

@@ -1,10 +1,11 @@
 """What a run writes down and shows: the run folder, the progress line, sample completions.
 
-Every rank calls everything here; only rank 0 writes and prints. Names of a step's metrics that have a place of their
-own on the progress line or in the curves: `reward`, `reward/<term>` (unweighted; `reward/exact` is the exact match),
-`kl`, `entropy`, `length`, `grad_norm`, `tokens_per_second`, `zero_variance`, `logprob/prior`, `logprob/sampled`,
-`held_out/exact_match` and `seconds`, the step's duration, from which the time left follows. Every other name is
-written down as well.
+Every rank calls everything here; only rank 0 writes and prints. Every metric is written down, and drawn but for those
+of `minigrpo.curves.UNDRAWN`. Some are known by name, to the progress line and to the warnings of `minigrpo.watch`:
+`reward` and `reward/TERM` (unweighted; `reward/exact` as the exact match), `kl`, `entropy`, `length`, `cut_off` (share
+of completions that hit the length limit), `zero_variance` (share of groups with equal rewards), `idle` (1 where all
+groups had them), `skipped` (1 where the gradient was not finite), `sampler/mean_difference` (from the policy, nats per
+token), `tokens_per_second`, `held_out/FIGURE`, and `seconds`, from which the time left follows.
 """
 
 from __future__ import annotations
@@ -15,30 +16,28 @@ import os
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from minigrpo.config import Config, to_toml
 from minigrpo.curves import draw_curves
-from minigrpo.progress import LoggedCompletion, fit, progress_parts, show_completions
+from minigrpo.progress import LoggedCompletion, figures, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks
 from minigrpo.task import GroupContext, Task
+from minigrpo.watch import Watch
 
-DRAWING = 50
-"""A run that is short of steps draws its curves less often: all ranks wait, so at least this many times as long lies
-between two drawings as one takes."""
+DRAWING_PAUSE = 50
+"""Curves are drawn again after this many times as long as drawing them took, at the earliest: all ranks wait for it."""
 
 
 class RunLog:
     """The run folder and the screen.
 
-    Files: `config.toml`, `metrics.jsonl` (an object per step), `completions.jsonl`, `result.json`, `curves.png`.
+    Files: `config.toml`, `metrics.jsonl` (an object per step), `completions.jsonl`, `result.json`, `curves.png`, and
+    `warnings.txt` where something went wrong (a line for each).
     Figures that are not finite are written as null.
     """
 
@@ -51,10 +50,11 @@ class RunLog:
         self.steps = config.steps
         self.dir = _run_folder(config.run.dir, ranks)
         self._first, self._ranks, self._logged = ranks.first, ranks, config.run.log_completions
-        self._skipped = deque(maxlen=2 * config.run.max_bad_steps)
+        self._max_bad_steps = config.run.max_bad_steps
+        self._watch = Watch(self._max_bad_steps)
         self._history: list[dict[str, Any]] = []
         self._open_line = False
-        self._start = self._draw_from = time.monotonic()
+        self._start = self._next_drawing = time.monotonic()
         if self._first:
             (self.dir / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
             (self.dir / "metrics.jsonl").touch()
@@ -68,10 +68,32 @@ class RunLog:
         self._history.append(record)
         self._append("metrics.jsonl", record)
         self._show(progress_parts(record, self.steps, time.monotonic() - self._start, self._seconds_left(step)))
+        if held_out := {name[9:]: value for name, value in metrics.items() if name.startswith("held_out/")}:
+            self.say(f"held-out at step {step}: {figures(held_out)}")
         began = time.monotonic()
-        if self._is_tenth(step) and began >= self._draw_from:
+        if self._is_due(step) and began >= self._next_drawing:
             draw_curves(self.dir / "curves.png", self._history)
-            self._draw_from = time.monotonic() + DRAWING * (time.monotonic() - began)
+            self._next_drawing = time.monotonic() + DRAWING_PAUSE * (time.monotonic() - began)
+
+    def check(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Warn of what goes wrong (`minigrpo.watch`).
+
+        Raises:
+            ValueError: `run.max_bad_steps` of the last twice as many steps were skipped; raised on every rank.
+        """
+        for text in self._watch.step(step, metrics):
+            self.warn(text)
+        if self._watch.too_many_bad_steps():
+            raise ValueError(f"step {step}: the gradient was not finite in {self._max_bad_steps} of the last "
+                             f"{2 * self._max_bad_steps} steps; lower the learning rate, or look at "
+                             f"{self.dir / 'metrics.jsonl'}; last metrics: {dict(metrics)}")
+
+    def warn(self, text: str) -> None:
+        """Print a warning below the progress line, and add it to `warnings.txt`."""
+        if self._first:
+            self.say(f"warning: {text}")
+            with open(self.dir / "warnings.txt", "a", encoding="utf-8") as file:
+                file.write(f"{text}\n")
 
     def groups(self, step: int, task: Task, contexts: Sequence[GroupContext]) -> None:
         """Write down completions of the first `run.log_completions` prompts of a step, of all ranks together."""
@@ -81,15 +103,6 @@ class RunLog:
         for _, logged in sorted((pair for pairs in self._ranks.gather([mine]) for pair in pairs), key=itemgetter(0)):
             self.completions(logged)
 
-    def check(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Raises ValueError where too many of the last steps were skipped; the same on every rank."""
-        self._skipped.append(metrics["skipped"])
-        most = self._skipped.maxlen // 2
-        if sum(self._skipped) >= most:
-            raise ValueError(f"step {step}: the gradient was not finite in {most} of the last {len(self._skipped)} "
-                             f"steps; last metrics: {dict(metrics)}. Lower optim.lr, or look at "
-                             f"{self.dir / 'metrics.jsonl'}")
-
     def completions(self, completions: Sequence[LoggedCompletion]) -> None:
         """Write down completions of one prompt; about ten times a run, show them, too."""
         if not self._first or not completions:
@@ -97,7 +110,7 @@ class RunLog:
         for completion in completions:
             self._append("completions.jsonl", _plain(asdict(completion)))
         step = completions[0].step
-        if step == 1 or self._is_tenth(step):
+        if step == 1 or self._is_due(step):
             self.say("")
             show_completions(completions)
 
@@ -125,7 +138,8 @@ class RunLog:
         with open(self.dir / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
-    def _is_tenth(self, step: int) -> bool:
+    def _is_due(self, step: int) -> bool:
+        """True ten times a run: curves and completions are shown."""
         return step % max(1, self.steps // 10) == 0
 
     def _seconds_left(self, step: int) -> float | None:
@@ -182,12 +196,12 @@ def _numbered_folder(parent: Path) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: tensors as numbers, NaN and infinities as None."""
+    """`value` as JSON can hold it: tensors and numpy's as numbers and lists, NaN and infinities as None."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, torch.Tensor):
+    if hasattr(value, "tolist"):
         return _plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -206,8 +220,3 @@ def examples(step: int, task: Task, context: GroupContext) -> list[LoggedComplet
         )
         for i in dict.fromkeys([*priors, *ranked[:1], *ranked[-1:]])
     ]
-
-
-def figures(metrics: Mapping[str, float]) -> str:
-    """Named figures on one line."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()) or "nothing to evaluate"

@@ -1,4 +1,4 @@
-"""The progress line of a run, and a sample completion as a person reads it. Formats and prints; decides nothing."""
+"""The progress line of a run, a sample completion and an evaluation, as a person reads them. Decides nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+ROUNDING = 1e-3
+"""Nats per token by which sampler and policy may differ without a word: float32 stays far below, bfloat16 does not."""
+
 
 @dataclass(frozen=True)
 class LoggedCompletion:
-    """One completion with what it earned: a line of `completions.jsonl`. `answer` is the true one, where known."""
+    """One completion with what it earned: a line of `completions.jsonl`.
+
+    A term that does not apply is NaN; `prior` is an annotated trajectory in the place of a sampled completion; `answer`
+    is what the task shows as the true one, if anything.
+    """
 
     step: int
     id: str
@@ -26,6 +33,8 @@ class LoggedCompletion:
 def progress_parts(record: Mapping, steps: int, elapsed: float, left: float | None) -> list[tuple[int, str]]:
     """The line of one step, as (rank, text): where the terminal is narrow, the highest ranks are left out first.
 
+    Completions that were cut off, a sampler that differs and a step without update are shown only where they occur.
+
     Args:
         record: The step's metrics by the names of `minigrpo.log`, and `step`; None stands for a NaN.
         steps: Steps of the whole run.
@@ -33,22 +42,28 @@ def progress_parts(record: Mapping, steps: int, elapsed: float, left: float | No
         left: Seconds to go, if known.
     """
     terms = [
-        f"{name.removeprefix('reward/')} {_number(value)}"
+        f"{name.removeprefix('reward/')} {number(value)}"
         for name, value in record.items()
         if name.startswith("reward/") and name != "reward/exact"
     ]
+    above = {name for name, value in record.items() if value is not None and value > 0}
+    why = "not finite" if "skipped" in above else "equal rewards" if "idle" in above else ""
+    apart = record.get("sampler/mean_difference") or 0
     parts = [
         (0, f"step {record['step']:>{len(str(steps))}}/{steps}"),
         (1, _labelled(record, "reward", "reward {}") or _labelled(record, "loss", "loss {}")),
-        (5, f"({' '.join(terms)})" if terms else ""),
-        (2, _labelled(record, "reward/exact", "exact {} %", 100)),
-        (7, _labelled(record, "kl", "KL {}")),
-        (6, _labelled(record, "entropy", "entropy {}")),
-        (8, _labelled(record, "length", "length {}")),
-        (4, _labelled(record, "tokens_per_second", "{} tok/s")),
-        (9, _labelled(record, "zero_variance", "no variance {} %", 100)),
-        (10, f"{clock(elapsed)} gone"),
-        (3, f"{clock(left)} left" if left is not None else ""),
+        (8, f"({' '.join(terms)})" if terms else ""),
+        (3, _labelled(record, "reward/exact", "exact {} %", 100)),
+        (2, why and f"no update ({why})"),
+        (10, _labelled(record, "kl", "KL {}")),
+        (9, _labelled(record, "entropy", "entropy {}")),
+        (6, f"sampler off by {number(apart)}" if apart > ROUNDING else ""),
+        (11, _labelled(record, "length", "length {}")),
+        (5, _labelled(record, "cut_off", "cut off {} %", 100) if "cut_off" in above else ""),
+        (7, _labelled(record, "tokens_per_second", "{} tok/s")),
+        (12, _labelled(record, "zero_variance", "no variance {} %", 100)),
+        (13, f"{clock(elapsed)} gone"),
+        (4, f"{clock(left)} left" if left is not None else ""),
     ]
     return [part for part in parts if part[1]]
 
@@ -64,7 +79,7 @@ def fit(parts: list[tuple[int, str]], width: int | None = None) -> str:
 
 
 def show_completions(completions: Sequence[LoggedCompletion], width: int | None = None) -> None:
-    """Print completions of one prompt: the question's last line, the true answer, and what each says and earned."""
+    """Print completions of one prompt: the last line of the question, what each says and earned."""
     width = min(width or shutil.get_terminal_size().columns, 110)
     first = completions[0]
     question = (first.question.strip().splitlines() or [""])[-1]
@@ -72,11 +87,28 @@ def show_completions(completions: Sequence[LoggedCompletion], width: int | None 
     lines += _field("question", question, width)
     lines += _field("answer", first.answer, width) if first.answer is not None else []
     for completion in completions:
-        terms = "  ".join(f"{name} {_number(value)}" for name, value in completion.terms.items())
+        terms = "  ".join(f"{name} {number(value)}" for name, value in completion.terms.items() if value == value)
         lines += _field("annotated" if completion.prior else "says", completion.text, width)
-        earned = f"{_number(completion.reward)} ({terms})  advantage {completion.advantage:+.2f}"
+        earned = f"{number(completion.reward)} ({terms})  advantage {completion.advantage:+.2f}"
         lines += _field("earned", earned, width)
     print("\n".join([*lines, "─" * width]), flush=True)
+
+
+def figures(metrics: Mapping[str, float], before: Mapping[str, float] | None = None, width: int | None = None) -> str:
+    """Named figures of an evaluation, where given with those before; many are put into columns below each other."""
+    if not metrics:
+        return "nothing to evaluate"
+    old = {name: f"{before[name]:.4g} → " if before and name in before else "" for name in metrics}
+    cells = [(name, f"{old[name]}{value:.4g}") for name, value in metrics.items()]
+    width = (width or shutil.get_terminal_size().columns) - 2
+    if len(line := "  ".join(map(" ".join, cells))) <= width - 20:  # what stands before it needs some, too
+        return line
+    longest = max(len(name) for name, _ in cells)
+    cells = [f"{name:<{longest}} {value}" for name, value in cells]
+    size = max(map(len, cells)) + 3
+    columns = max(1, (width + 3) // size)
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    return "".join("\n  " + "".join(cell.ljust(size) for cell in row).rstrip() for row in rows)
 
 
 def clock(seconds: float) -> str:
@@ -97,16 +129,18 @@ def _labelled(record: Mapping, name: str, form: str, scale: float = 1.0) -> str:
     if name not in record:
         return ""
     value = record[name]
-    return form.format(_number(None if value is None else value * scale, whole=scale != 1.0))
+    return form.format(number(None if value is None else value * scale, whole=scale != 1.0))
 
 
-def _number(value: float | None, whole: bool = False) -> str:
+def number(value: float | None, whole: bool = False) -> str:
     """Three digits or so, of even width where the size stays the same; None is a NaN."""
     if value is None:
         return "nan"
     size = abs(value)
+    if size >= 1e6:
+        return f"{value:.1e}"
     if whole or size >= 100:
-        return f"{value:.0f}"
+        return "<1" if 0 < value < 0.5 else f"{value:.0f}"
     if 0 < size < 0.001:
         return f"{value:.0e}"
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 or not size else f"{value:.3f}"

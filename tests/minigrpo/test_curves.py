@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigrpo.curves import PANELS, draw_curves, make_figure, smooth
+from minigrpo.curves import bounds, draw_curves, make_figure, panels_of, smooth
 from minigrpo.log import RunLog
 from minigrpo.ranks import Ranks
 from minigrpo.sections import Config, RunConfig
@@ -26,17 +26,73 @@ def test_smoothing_is_a_centred_mean_that_keeps_gaps():
 @pytest.mark.parametrize("steps", [1, 30])
 def test_each_panel_draws_what_was_recorded(steps):
     history = [{"step": step} | METRICS | {"grad_norm": None if step == 5 else step} for step in range(1, steps + 1)]
-    panels = dict(zip([title for title, *_ in PANELS], make_figure(history, "run").axes, strict=True))
-    labels = [text.get_text() for text in panels["reward and its terms"].get_legend().get_texts()]
-    assert labels == ["reward  1.5", "format  0.75", "exact  0.25"]
-    assert {axes.get_lines()[-1].get_label() for axes in panels.values() if axes.get_lines()} == {
-        "exact  0.25", "format  0.75", "kl  0.002", "entropy  0.5", "length  31.5", "tokens_per_second  812",
-        "zero_variance  0.125", panels["gradient norm"].get_lines()[-1].get_label()}
+    panels = {axes.get_title(loc="left"): axes for axes in make_figure(history, "run").axes}
+    assert {title: labels(axes) for title, axes in panels.items() if title != "gradient norm"} == {
+        "reward and its terms (1/2)": ["reward  1.50"], "reward and its terms (2/2)": ["format  0.75", "exact  0.25"],
+        "groups without variance, answers cut off": ["zero_variance  0.12"],
+        "entropy (nats per token)": ["entropy  0.50"],
+        "KL to the reference (nats per token)": ["kl  0.002"], "completion length (tokens)": ["length  31.5"],
+        "tokens per second": ["tokens_per_second  812"]}
     raw = panels["gradient norm"].get_lines()[0]
     np.testing.assert_array_equal(raw.get_xdata(), range(1, steps + 1))
     np.testing.assert_array_equal(raw.get_ydata(), [math.nan if step == 5 else step for step in range(1, steps + 1)])
-    assert [text.get_text() for text in panels["log-probability per token"].texts] == ["not recorded"]
     assert len(panels["entropy (nats per token)"].get_lines()) == (2 if steps > 20 else 1)
+
+
+def labels(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def names(history):
+    return [(title, list(curves), share) for title, curves, share in panels_of(history)]
+
+
+def test_a_task_s_own_figures_have_panels_of_shares_and_of_like_sizes():
+    record = {"step": 1, "reward": -20.0, "reward/right": 1.0, "reward/length": -45.0, "reward/rare": 0.004, "lr": 0.1,
+              "game/score": 3000.0, "calls": 2.0, "steps_taken": 7.0, "never": None, "saw_image": 0.5, "skipped": 1.0}
+    assert names([record, {"step": 2, "held_out/right": 0.0}, {"step": 3, "held_out/words": 80.0}]) == [
+        ("reward and its terms (1/3)", ["reward", "reward/length"], False),
+        ("reward and its terms (2/3)", ["reward/right"], True), ("reward and its terms (3/3)", ["reward/rare"], False),
+        ("held-out (1/2)", ["held_out/right"], True), ("held-out (2/2)", ["held_out/words"], False),
+        ("the task's own figures (1/3)", ["game/score"], False),
+        ("the task's own figures (2/3)", ["calls", "steps_taken"], False),
+        ("the task's own figures (3/3)", ["saw_image"], True)]
+
+
+def test_more_figures_than_one_can_read_are_left_to_the_file():
+    many = {f"held_out/{i}": 0.5 for i in range(20)}
+    assert names([{"step": 1} | many]) == [
+        ("held-out (1/4)", [f"held_out/{i}" for i in range(6)], True),
+        ("held-out (2/4)", [f"held_out/{i}" for i in range(6, 12)], True),
+        ("held-out (3/4, rest in metrics.jsonl)", [f"held_out/{i}" for i in range(12, 18)], True)]
+
+
+def test_a_sampler_is_drawn_where_it_differs_by_more_than_rounding():
+    assert names([{"step": 1, "sampler/mean_difference": 1e-6, "sampler/max_difference": 0.3}]) == []
+    (panel,) = names([{"step": 1, "sampler/mean_difference": 0.01, "sampler/max_difference": 0.3}])
+    assert panel == ("sampler against policy (nats per token)", ["sampler/mean_difference"], False)
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    ([1, 2, 3, 900, 5], (1, 900)),  # too few to tell
+    ([1, 2, 3, 900, 5, 6, 7, 8, 9, 700], (1, 16)),  # the median runs from 2 to 9
+    ([0, 0, 0, 0, 0, 0, 9, 9, 9, 9], (0, 9)),  # what lasts is no spike
+    ([-1, -2, -1, -2, -500, -1, -2, -1, -2], (-3, -1)),
+    ([30, 40, 2, 35, 40, 30, 40, 35, 30], (2, 40)),  # nothing is negative: from 0 all is in sight
+    ([0, 0, 0, 0, 7, 0, 0, 0, 0], (0, 7)),
+])
+def test_an_axis_is_set_by_all_but_spikes(values, expected):
+    np.testing.assert_allclose(bounds(np.array(values, float)), expected, atol=1e-9)
+
+
+def test_a_spike_is_marked_with_its_value_and_sets_no_axis():
+    history = [{"step": step, "kl": 850.0 if step == 20 else 0.01 + 0.001 * (step % 7)} for step in range(1, 41)]
+    (axes,) = make_figure(history, "run").axes
+    assert axes.get_ylim()[0] == 0 and 0.016 < axes.get_ylim()[1] < 0.03
+    mark, raw, smoothed = axes.get_lines()
+    assert list(mark.get_xdata()) == [20] and mark.get_marker() == "^" and [t.get_text() for t in axes.texts] == ["850"]
+    assert np.nanmax(smoothed.get_ydata()) < 0.016 and np.isnan(smoothed.get_ydata()[19])
+    assert raw.get_ydata()[19] == mark.get_ydata()[0] < axes.get_ylim()[1]
 
 
 def test_curves_are_a_whole_picture(tmp_path):
