@@ -190,6 +190,7 @@ def test_shapes_that_were_met_are_not_all_remembered():
 
 FAULTS = """
 import resource, sys, torch
+import minigrpo.loading
 from minigrpo.cpu import keep_freed_memory
 if sys.argv[1] == "start":
     keep_freed_memory()
