@@ -19,6 +19,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from minigrpo.config import load_config
+
+if __name__ == "__main__":  # --help and wrong options are answered before torch takes its seconds to load
+    load_config(sys.argv[1:], "mpcc.task:MaskedPrediction")
+
 import torch
 import transformers
 
@@ -30,7 +35,6 @@ from minigrpo import (
     insert_prior,
     policy_loss,
 )
-from minigrpo.config import Config, load_config
 from minigrpo.cpu import keep_freed_memory
 from minigrpo.export import export
 from minigrpo.layout import Packed
@@ -43,6 +47,7 @@ from minigrpo.policy import Policy, PolicyOutput
 from minigrpo.ranks import Ranks, join, leave, lost_peer
 from minigrpo.replica import load_roles, precision, refresh
 from minigrpo.rollout import answer
+from minigrpo.sections import Config
 from minigrpo.sft import imitate
 from minigrpo.step import even_batches
 from minigrpo.task import Sample, Task, score, step_indices
