@@ -19,9 +19,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from minigrpo.config import load_config
+from mpcc import DEFAULT_TASK
+
+if __name__ == "__main__":  # --help and wrong options are answered before torch takes its seconds to load
+    load_config(sys.argv[1:], DEFAULT_TASK)
+
 import transformers
 
-from minigrpo.config import load_config
 from minigrpo.cpu import keep_freed_memory
 from minigrpo.export import export
 from minigrpo.log import RunLog
@@ -37,7 +42,6 @@ from minigrpo.sections import Config
 from minigrpo.step import Training, compare_groups, load_samples, prior_groups, reward_groups, sample_groups, update
 from minigrpo.task import GroupContext, Stage, Task
 
-DEFAULT_TASK = "mpcc.task:MaskedPrediction"
 Evaluate = Callable[[VLM], dict[str, float]]
 
 
@@ -67,7 +71,7 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
         steps += stage.steps
         refresh(replica, policy)
         scores.append(evaluate(replica))
-        log.say(f"held-out after{' ' + stage.name if len(stages) > 1 else ''}:  {figures(scores[-1])}")
+        log.say(f"held-out after{' ' + stage.name if len(stages) > 1 else ''}:  {figures(scores[-1], scores[0])}")
         path = str(log.dir / ("model" if number == len(stages) - 1 else f"model-{stage.name}"))
         if ranks.first:
             log.say(f"model: {export(replica, path)}")

@@ -85,8 +85,14 @@ def load_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[Ta
     try:
         return parse_config(argv, default_task)
     except ConfigError as error:
-        _say(f"{Path(sys.argv[0]).name}: error: {error}", sys.stderr)
+        if _first_rank():
+            print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _first_rank() -> bool:
+    """torchrun starts a program on every rank: one of them speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def parse_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[Task]]:
@@ -112,7 +118,8 @@ def parse_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[T
     known = options(sections)
     _add_options(parser, known, task_name)
     if chosen.help:
-        _say(parser.format_help().rstrip())
+        if _first_rank():
+            parser.print_help()
         raise SystemExit(0)
     found, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -281,9 +288,3 @@ def _not_an_option(word: str, known: Mapping[str, Option], where: str) -> str:
     if dashes and not word.startswith("-"):
         return f"unexpected argument {word!r}, as options look like --section.field VALUE; {hint}"
     return f"{where}{name} is not an option; {hint}"
-
-
-def _say(text: str, file: Any = None) -> None:
-    """Prints once: torchrun starts a program on every rank."""
-    if os.environ.get("RANK", "0") == "0":
-        print(text, file=file)
