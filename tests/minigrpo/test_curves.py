@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigrpo.config import Config, RunConfig
 from minigrpo.curves import bounds, draw_curves, make_figure, panels_of, smooth
 from minigrpo.log import RunLog
 from minigrpo.ranks import Ranks
+from minigrpo.sections import Config, RunConfig
 from minigrpo.task import Task
 
 METRICS = {"reward": 1.5, "reward/format": 0.75, "reward/exact": 0.25, "kl": 0.002, "entropy": 0.5, "length": 31.5,

@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from minigrpo.config import Config, RunConfig, parse_config
+from minigrpo.config import parse_config
 from minigrpo.log import LoggedCompletion, RunLog
 from minigrpo.progress import clock, figures, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks
+from minigrpo.sections import Config, RunConfig
 from minigrpo.task import Task
 
 METRICS = {"reward": 1.5, "reward/format": 0.75, "reward/exact": 0.25, "kl": 0.002, "entropy": 0.5, "length": 31.5,
