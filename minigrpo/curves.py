@@ -35,11 +35,9 @@ Panel = tuple[str, dict[str, np.ndarray], bool]
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
     """Centred moving mean of `values` [N] over `window` steps, shorter at the ends; a NaN stays, and adds nothing."""
-    valid = np.isfinite(values)
-    kernel, half = np.ones(window), window // 2
-    padded = np.pad(np.where(valid, values, 0.0), (half, window - 1 - half))
-    counts = np.convolve(np.pad(valid.astype(float), (half, window - 1 - half)), kernel, "valid")
-    sums = np.convolve(padded, kernel, "valid")
+    valid, kernel = np.isfinite(values), np.ones(window)
+    sums = np.convolve(np.where(valid, values, 0.0), kernel, "same")
+    counts = np.convolve(valid, kernel, "same")
     return np.where(valid, sums / np.maximum(counts, 1.0), np.nan)
 
 
@@ -86,7 +84,7 @@ def panels_of(history: Sequence[Mapping[str, Any]]) -> list[Panel]:
     reward, held_out, own = {}, {}, {}
     for name, values in curves.items():
         kind = name.split("/")[0]
-        if kind in ("reward", "held_out") or kind not in UNDRAWN:
+        if kind not in UNDRAWN:
             {"reward": reward, "held_out": held_out}.get(kind, own)[name] = values
     return [*_arranged("reward and its terms", reward), *_arranged("held-out", held_out),
             *[panel for panel in engine if panel[1]], *_arranged("the task's own figures", own)]

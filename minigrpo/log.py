@@ -10,6 +10,8 @@ token), `tokens_per_second`, `held_out/FIGURE`, and `seconds`, from which the ti
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
 import os
@@ -85,8 +87,8 @@ class RunLog:
             self.warn(text)
         if self._watch.too_many_bad_steps():
             raise ValueError(f"step {step}: the gradient was not finite in {self._max_bad_steps} of the last "
-                             f"{2 * self._max_bad_steps} steps; lower the learning rate, or look at "
-                             f"{self.dir / 'metrics.jsonl'}; last metrics: {dict(metrics)}")
+                             f"{min(step, 2 * self._max_bad_steps)} steps; last metrics: {dict(metrics)}. Lower "
+                             f"optim.lr, or look at {self.dir / 'metrics.jsonl'}")
 
     def warn(self, text: str) -> None:
         """Print a warning below the progress line, and add it to `warnings.txt`."""
@@ -184,15 +186,11 @@ def _named_folder(folder: Path) -> Path:
 
 def _numbered_folder(parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
-    number = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
-    while True:
-        number += 1
-        try:
-            folder = parent / f"{number:03d}"
-            folder.mkdir()  # fails where another run has just taken the number
+    last = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
+    for number in itertools.count(last + 1):
+        with contextlib.suppress(FileExistsError):  # another run has just taken the number
+            (folder := parent / f"{number:03d}").mkdir()
             return folder
-        except FileExistsError:
-            continue
 
 
 def _plain(value: Any) -> Any:

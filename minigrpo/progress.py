@@ -41,11 +41,8 @@ def progress_parts(record: Mapping, steps: int, elapsed: float, left: float | No
         elapsed: Seconds since the run began.
         left: Seconds to go, if known.
     """
-    terms = [
-        f"{name.removeprefix('reward/')} {number(value)}"
-        for name, value in record.items()
-        if name.startswith("reward/") and name != "reward/exact"
-    ]
+    terms = [f"{name.removeprefix('reward/')} {number(value)}" for name, value in record.items()
+             if name.startswith("reward/") and name != "reward/exact"]
     above = {name for name, value in record.items() if value is not None and value > 0}
     why = "not finite" if "skipped" in above else "equal rewards" if "idle" in above else ""
     apart = record.get("sampler/mean_difference") or 0
@@ -71,11 +68,9 @@ def progress_parts(record: Mapping, steps: int, elapsed: float, left: float | No
 def fit(parts: list[tuple[int, str]], width: int | None = None) -> str:
     """The parts in their order, as many as fit into `width` characters; all of them where that is None."""
     kept = list(parts)
-    line = "  ".join(text for _, text in kept)
-    while width is not None and len(line) > width and len(kept) > 1:
+    while width is not None and len(kept) > 1 and len("  ".join(text for _, text in kept)) > width:
         kept.remove(max(kept))
-        line = "  ".join(text for _, text in kept)
-    return line[:width]
+    return "  ".join(text for _, text in kept)[:width]
 
 
 def show_completions(completions: Sequence[LoggedCompletion], width: int | None = None) -> None:
@@ -95,20 +90,16 @@ def show_completions(completions: Sequence[LoggedCompletion], width: int | None 
 
 
 def figures(metrics: Mapping[str, float], before: Mapping[str, float] | None = None, width: int | None = None) -> str:
-    """Named figures of an evaluation, where given with those before; many are put into columns below each other."""
-    if not metrics:
-        return "nothing to evaluate"
-    old = {name: f"{before[name]:.4g} → " if before and name in before else "" for name in metrics}
-    cells = [(name, f"{old[name]}{value:.4g}") for name, value in metrics.items()]
+    """Named figures of an evaluation, and what they were before where that is given; many stand in columns below."""
+    before = {name: f"{value:.4g} → " for name, value in (before or {}).items()}
+    cells = [f"{name} {before.get(name, '')}{value:.4g}" for name, value in metrics.items()]
     width = (width or shutil.get_terminal_size().columns) - 2
-    if len(line := "  ".join(map(" ".join, cells))) <= width - 20:  # what stands before it needs some, too
-        return line
-    longest = max(len(name) for name, _ in cells)
-    cells = [f"{name:<{longest}} {value}" for name, value in cells]
-    size = max(map(len, cells)) + 3
-    columns = max(1, (width + 3) // size)
-    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
-    return "".join("\n  " + "".join(cell.ljust(size) for cell in row).rstrip() for row in rows)
+    if len(line := "  ".join(cells)) <= width - 20:  # what stands before it needs some, too
+        return line or "nothing to evaluate"
+    size = max(map(len, cells))
+    columns = max(1, (width + 3) // (size + 3))
+    rows = ("   ".join(cell.ljust(size) for cell in cells[i : i + columns]) for i in range(0, len(cells), columns))
+    return "".join(f"\n  {row.rstrip()}" for row in rows)
 
 
 def clock(seconds: float) -> str:
