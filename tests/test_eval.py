@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from running import ROOT, launch, lines
 from small_benchmark import our_pair, their_pair
 from small_coco import ANNOTATIONS, write_split
 
-from mpcc.formats import write_pairs
+from mpcc.eval_options import read_options
+from mpcc.formats import write_json, write_pairs
+from mpcc.task import MaskedPrediction
 
 SHARED = ROOT.parent / "shared" / "data"
 FEW = ("--limit", "6", "--no-black", "--rollout.max_new_tokens", "24")
@@ -32,12 +35,18 @@ def scored(tmp_path_factory):
 
 def test_the_tables_are_printed_and_everything_is_left_behind(scored):
     folder, done = scored
-    for text in ("model, base on 10 pairs", "model, reasoning on 10 pairs", "Cho.E", "said yes", "free-form, exact",
-                 "all-black images (F2), free", "rigidity (F1)", "format (F3)", "paper, COCO: GPT-4o", "OOD Cho.H"):
-        assert text in done.stdout, text
-    assert max(map(len, done.stdout.splitlines())) <= 160
     out = folder / "runs/eval/model"
-    left = {"answers", "answers.jsonl", "page.html", "scores.json", "words.png"}
+    detailed = (out / "tables.txt").read_text(encoding="utf-8")
+    for text in ("model, base on 10 pairs", "model, reasoning on 10 pairs", "Cho.E", "said yes", "free-form, exact",
+                 "all-black images, free", "said by rote", "right but not well formed", "paper, COCO: GPT-4o",
+                 "OOD Cho.H", "cut off"):
+        assert text in detailed, text
+    for text in ("answers of at most 64 new tokens", "base: the chat template adds its own system prompt, 'You are a "
+                 "helpful assistant.'", "reasoning: with the paper's system prompt", "free-form", "cut off", "OOD",
+                 "said by rote", "Summary: percent right [95 % interval]", "tables.txt", "page.html"):
+        assert text in done.stdout, text
+    assert max(map(len, done.stdout.splitlines())) <= 160 and len(done.stdout.splitlines()) <= 30
+    left = {"answers", "answers.jsonl", "page.html", "scores.json", "tables.txt", "words.png"}
     assert {path.name for path in out.iterdir()} == left
     figures = json.loads((folder / "figures.json").read_text())
     assert figures["base"]["tables"]["items"]["pooled"] == 10 and figures["model"].endswith("model")
@@ -48,6 +57,7 @@ def test_an_answer_holds_what_was_asked_and_how_it_was_read(scored):
     records = lines(scored[0] / "runs/eval/model", "answers")
     assert len(records) == 2 * 10 * 10
     chosen = next(r for r in records if r["kind"] == "cho_h" and r["system"])
+    assert all(isinstance(r["cut_off"], bool) for r in records)
     assert len(chosen["options"]) == 7 and chosen["options"]["ABCDEFG".index(chosen["truth"])] == chosen["answer"]
     assert f"A.{chosen['options'][0]} B.{chosen['options'][1]}" in chosen["prompt"] and chosen["completion"]
     assert {r["kind"] for r in records} == {"cho_e", "cho_h", "true_false", "free"}
@@ -67,11 +77,12 @@ def test_two_ranks_give_the_same_answers_and_a_second_start_asks_nothing(scored,
     journals = {path: path.read_bytes() for path in (tmp_path / "two/answers").rglob("*.jsonl")}
     assert len(journals) == 4 and all(journals.values())
     again = launch(tmp_path, *FEW, "--out", "two", program="eval.py", ranks=1)
-    assert again.returncode == 0 and "pairs  " not in again.stderr
+    assert again.returncode == 0 and " pairs/s" in two.stderr and " pairs/s" not in again.stderr
     assert journals.items() <= {path: path.read_bytes() for path in (tmp_path / "two/answers").rglob("*.jsonl")}.items()
     assert "Cho.E" in again.stdout
     compared = launch(tmp_path, *FEW, "--out", "two", "--compare", "one", program="eval.py", ranks=1)
-    assert "+0.00" in compared.stdout and "paired bootstrap" in compared.stdout
+    assert compared.stdout.count("  minus one") == 2 and "+0.0 [+0.0, +0.0]" in compared.stdout
+    assert "paired bootstrap" in (tmp_path / "two/tables.txt").read_text(encoding="utf-8")
 
 
 NEEDS_BLINK = pytest.mark.skipif(not (SHARED / "blink").is_dir(), reason="needs the real BLINK items")
@@ -126,9 +137,9 @@ def small(tmp_path):
 def score(small, monkeypatch, capsys, one_thread):
     """Runs eval.py in this process, in the folder of `small`; gives its output, or the one line that it ends with."""
 
-    def start(*words):
+    def start(*words, few=(*FEW[3:], "--mode", "base")):
         monkeypatch.chdir(small)
-        monkeypatch.setattr(sys, "argv", ["eval.py", *words, *FEW[2:], "--mode", "base"])
+        monkeypatch.setattr(sys, "argv", ["eval.py", *words, *few])
         try:
             importlib.import_module("eval").main()
         except SystemExit as stopped:
@@ -141,11 +152,84 @@ def score(small, monkeypatch, capsys, one_thread):
 
 def test_our_benchmark_and_the_authors_file_are_read_as_they_are(small, score):
     out, error = score("--benchmark", "benchmark.json", "--halves", "coco", "--out", "ours")
-    assert not error and "2 pairs: 1 hard, 0 moderate, 1 easy" in out and "ID Cho.E" in out
+    assert not error and "on 2 pairs of benchmark.json: greedy answers of at most 24 new tokens" in out
+    detailed = (small / "ours/tables.txt").read_text(encoding="utf-8")
+    assert "2 pairs: 1 hard, 0 moderate, 1 easy" in detailed and "ID Cho.E" in detailed
     theirs = {"hard": [their_pair()], "middle": [], "easy": []}
     (small / "theirs.json").write_text(json.dumps(theirs))
     out, error = score("--benchmark", "theirs.json", "--images", "val2017", "--out", "theirs", "--decoding", "authors")
-    assert not error and "1 pairs: 1 hard" in out and len(lines(small / "theirs", "answers")) == 10
+    assert not error and "on 1 pairs of theirs.json: authors answers of at most 24 new tokens" in out
+    assert len(lines(small / "theirs", "answers")) == 10
+
+
+def test_answers_that_the_limit_cut_off_are_counted_and_named(small, score):
+    asked = ("--benchmark", "benchmark.json", "--kinds", "free", "--out", "out", "--json", "figures.json")
+    out, error = score(*asked, few=("--no-black", "--rollout.max_new_tokens", "2"))
+    assert not error and "reasoning: cut off at 2 new tokens: 100.0 % of free-form; --rollout.max_new_tokens" in out
+    figures = json.loads((small / "figures.json").read_text())
+    assert figures["max_new_tokens"] == 2 and figures["reasoning"]["tables"]["free"]["cut_off"] == 100
+    out, error = score(*asked, few=("--no-black",))
+    figures = json.loads((small / "figures.json").read_text())
+    assert not error and "cut off at" not in out and figures["max_new_tokens"] == 64
+    assert figures["reasoning"]["tables"]["free"]["cut_off"] == 0
+
+
+@pytest.fixture
+def trained(small, tmp_path_factory):
+    """A run folder whose model was trained on the COCO folder `small`, with 20 new tokens."""
+    folder = tmp_path_factory.mktemp("run")
+    shutil.copytree(MaskedPrediction.default_model, folder / "model")
+    config = f"[task]\ncoco = '{small}'\nhalf = 'id'\nhalves = 'coco'\n[rollout]\nmax_new_tokens = 20\n"
+    (folder / "config.toml").write_text(config)
+    return folder
+
+
+def test_a_run_of_a_coco_folder_is_scored_on_that_folder_or_not_at_all(small, score, trained):
+    few = ("--kinds", "free", "--no-black", "--mode", "base", "--out", "out")
+    for model in (trained, trained / "model"):
+        out, error = score("--model", str(model), few=few)
+        assert not error and f"2 pairs of {small}/benchmark.json: greedy answers of at most 20 new" in out
+        assert " OOD " in out, "it was trained on one half"
+    (small / "benchmark.json").rename(small / "other.json")
+    _, error = score("--model", str(trained), few=few)
+    assert "which holds no benchmark.json: name one with --benchmark FILE, score the folder's held-out" in error
+    out, error = score("--model", str(trained), "--benchmark", "other.json", few=few)
+    assert not error and "2 pairs of other.json" in out
+    assert "brings its run's own config.toml" in score("--model", str(trained), "--config", "x.toml", few=few)[1]
+
+
+def test_reasoning_of_any_other_model_gets_512_tokens(small, tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(MaskedPrediction.default_model, folder / "other")
+    monkeypatch.chdir(folder)
+
+    def limit(*words):
+        return read_options(words)[1].rollout.max_new_tokens
+
+    assert limit("--model", "other") == limit("--model", "org/model") == limit("--model.path", "other") == 512
+    assert limit() == limit("--model", MaskedPrediction.default_model) == 64
+    assert limit("--model", "other", "--rollout.max_new_tokens", "9") == 9
+    (folder / "some.toml").write_text("[rollout]\nmax_new_tokens = 77\n")
+    assert limit("--model", "other", "--config", "some.toml") == 77
+
+
+def test_what_cannot_be_compared_is_said_before_the_model_is_loaded(small, score, monkeypatch):
+    asked = ("--benchmark", "benchmark.json", "--kinds", "free,cho_e")
+    assert not score(*asked, "--out", "one")[1]
+    compared = ("--benchmark", "benchmark.json", "--kinds", "free", "--compare", "one", "--out", "two")
+    out, error = score(*compared)
+    assert not error and "minus one" in out, "fewer questions than there are compared"
+    monkeypatch.setattr("eval.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    for words, few, expected in (
+        ((*compared[:2], *compared[4:]), ("--mode", "base"), "only one has cho_h of item"),
+        (compared, ("--mode", "both"), "none of these questions was asked there in the mode reasoning (its modes: "),
+        ((*compared, "--kinds", "cho_e"), ("--mode", "base", "--seed", "7"), "has other options; --kinds, --limit"),
+    ):
+        _, error = score(*words, few=few)
+        assert error.startswith("eval.py: error: --compare one") and expected in error
+    broken = small / "one/answers.jsonl"
+    broken.write_text('{"id": "a"}\n')
+    assert "line 1: an answer without 'completion'" in score(*compared)[1]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +238,24 @@ def test_our_benchmark_and_the_authors_file_are_read_as_they_are(small, score):
         (("--benchmark", "gone.json"), "gone.json is missing"),
         (("--benchmark", "benchmark.json", "--images", "nowhere"), "nowhere is not a folder"),
         (("--benchmark", "benchmark.json", "--kinds", "cho_e,poetry"), "'poetry' is unknown"),
+        (("--benchmark", "benchmark.json", "--kinds", "free,cho_e,free"), "--kinds free,cho_e,free names a kind twice"),
+        (("--limit", "-5"), "--limit -5 must be at least 1, or 0 for all pairs"),
+        (("--against-generate", "-1"), "--against-generate -1 must be at least 1, or 0 for none"),
+        (("--against-generate", "1", "--decoding", "authors"), "compares greedy answers"),
+        (("--task.coco", "/nonexistent"), "/nonexistent, which holds no benchmark.json: name one with --benchmark"),
+        (("--task.system_prompt", "false"), "--mode base or reasoning says whether the system prompt is sent"),
+        (("--task.half", "id"), "--task.half does not count for a benchmark: --halves NAME shows both halves"),
+        (("--task.held_out=5",), "--task.held_out does not count for a benchmark: give --held-out"),
+        (("--rollout.temperature", "0.7"), "--rollout.temperature does not count for a benchmark: answers are greedy"),
+        (("--rollout.group_size", "4"), "--rollout.group_size does not count for a benchmark: it concerns training"),
+        (("--grpo.beta", "0"), "--grpo.beta does not count for a benchmark: it concerns training"),
+        (("--strategy", "rft"), "--strategy does not count for a benchmark: it concerns training"),
+        (("--run.seed", "3"), "--run.seed does not count for a benchmark: give --seed"),
+        (("--model", "a", "--model.path", "b"), "--model and --model.path name a model each"),
+        (("--held-out",), "--mode does not count for held-out samples"),
+        (("--blink", "val2017", "--kinds", "free"), "--kinds does not count for BLINK"),
+        (("--task", "toy_task:ToyTask", "--benchmark", "b.json"), "does not count for held-out samples of ToyTask"),
+        (("--benchmark", "benchmark.json", "--halves", "dogs.json"), "'stop sign' is in neither half of 'dogs.json'"),
         (("--benchmark", "benchmark.json", "--task.mask", "polygon"), "needs outlines, and a benchmark holds boxes"),
         (("--benchmark", "benchmark.json", "--compare", "nowhere"), "nowhere holds no answers.jsonl"),
         (("--benchmark", "benchmark.json", "--json", "nowhere/all.json"), "--json: folder nowhere does not exist"),
@@ -163,6 +265,7 @@ def test_our_benchmark_and_the_authors_file_are_read_as_they_are(small, score):
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing_half_written(small, score, words, expected):
+    write_json(small / "dogs.json", {"format": "mpcc-halves", "version": 1, "id": ["dog"], "ood": []})
     _, error = score(*words, "--out", "out")
     assert error.startswith("eval.py: error: ") and expected in error
     assert not list(small.glob("out/*.json*")) and not list(small.glob("out/page.html"))

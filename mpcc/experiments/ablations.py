@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpcc.experiments.cells import Cell, Summary, cell_text, draw_bars, draw_courses
+from mpcc.experiments.cells import Cell
+from mpcc.experiments.summary import Summary, cell_text, draw_bars, draw_courses, over_seeds, row_name
 from mpcc.render import grid
 
 DEFAULT = "default"
@@ -44,9 +45,9 @@ def cells(seeds: int, steps: int) -> list[Cell]:
 
 def render(found: Summary) -> str:
     """The table with mean and spread over seeds."""
-    rows = [[row, *(cell_text(found[row].get(column)) for column in COLUMNS)] for row in VARIANTS if row in found]
-    seeds = max((column["n"] for columns in found.values() for column in columns.values()), default=0)
-    title = f"rft+prior, one thing changed; accuracy in percent, mean ± sample standard deviation over {seeds} seeds"
+    rows = [[row_name(row, found[row]), *(cell_text(found[row].get(column)) for column in COLUMNS)]
+            for row in VARIANTS if row in found]
+    title = f"rft+prior, one thing changed; accuracy in percent, {over_seeds(found)}"
     return grid(title, ["", *COLUMNS.values()], rows) + "\n"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,18 +15,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from minigrpo.progress import clock
+from mpcc.eval_options import counting
 from mpcc.formats import write_json
 
-ROOT = Path(__file__).resolve().parents[2]
+CLONE = Path(__file__).resolve().parents[2]
+COMMANDS = {"train.py": "minigrpo-train", "eval.py": "minigrpo-eval"}
+"""Program of a clone → what it is called once installed."""
 KINDS = ("cho_e", "cho_h", "free")
-
-Summary = dict[str, dict[str, dict[str, float]]]
-"""Row → column ("id cho_e", …) → `mean` and `spread` (sample standard deviation) of `n` seeds, in percent."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -61,7 +60,8 @@ class Place:
         runs: Folder of everything else: models, logs, answers.
         ranks: Processes of a training.
         jobs: Cells at a time.
-        extra: Options for train.py and eval.py alike; `{strategy}` in them stands for the cell's own, rft for none.
+        extra: Options for train.py, and for eval.py as far as they count there; `{strategy}` in them stands for the
+            cell's own, rft for none.
         trained: Options for train.py only.
         scored: Options for eval.py only.
     """
@@ -127,8 +127,10 @@ def run_cell(cell: Cell, place: Place) -> dict[str, Any]:
         steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         model = ["--model", str(run)]
     scores = run / "scores.json"
+    # a run folder brings the options that it was trained with
+    asked = place.scored if model else (*place.scored, *counting(extra))
     _start(place, run / "log.txt", "eval.py", "--mode", cell.mode, "--kinds", ",".join(KINDS), "--no-black",
-           "--out", str(run / "eval"), "--json", str(scores), *model, *options["eval"])
+           "--out", str(run / "eval"), "--json", str(scores), *model, *asked)
     found = json.loads(scores.read_text(encoding="utf-8"))[cell.mode]
     tables = found["tables"]["halves"]["ood"] if cell.setting == "ood" else found["tables"]
     write_json(file, {
@@ -157,11 +159,27 @@ def _course(steps: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     return [round(step[name], 4) for step in steps if step.get(name) is not None]
 
 
+def program_file(program: str) -> str:
+    """The file to run: that of the clone which this package lies in, else the command that was installed.
+
+    Raises:
+        RuntimeError: there is neither.
+    """
+    if (CLONE / "pyproject.toml").is_file() and (CLONE / program).is_file():
+        return str(CLONE / program)
+    command = COMMANDS[program]
+    installed = shutil.which(command, path=str(Path(sys.executable).parent)) or shutil.which(command)
+    if not installed:
+        raise RuntimeError(f"there is no {program} beside the package, and no command {command}: install minigrpo, or "
+                           "start from a clone")
+    return installed
+
+
 def _start(place: Place, log: Path, program: str, *words: str) -> None:
     """Runs a program of the project with its output in `log`, the cores shared among the jobs."""
     ranks = place.ranks if program == "train.py" else 1
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)] if ranks > 1 else []
-    command = [sys.executable, *launcher, str(ROOT / program), *words]
+    command = [sys.executable, *launcher, program_file(program), *words]
     threads = max(1, (os.cpu_count() or 1) // (place.jobs * ranks))
     with open(log, "a", encoding="utf-8") as file:
         print("$", " ".join(command[1:]), file=file, flush=True)
@@ -175,72 +193,3 @@ def told(result: Mapping[str, Any]) -> str:
     """A result on one line."""
     figures = ", ".join(f"{kind} {rate['percent']:.1f} %" for kind, rate in result["figures"].items())
     return f"{figures} ({clock(60 * result['minutes'])})"
-
-
-def summary(results: Sequence[Mapping[str, Any]]) -> Summary:
-    """Mean and spread over the seeds of every row and column."""
-    values: dict[str, dict[str, list[float]]] = {}
-    for result in results:
-        for kind, rate in result["figures"].items():
-            columns = values.setdefault(result["row"], {})
-            columns.setdefault(f"{result['setting']} {kind}", []).append(rate["percent"])
-    return {
-        row: {
-            column: {"mean": fmean(found), "spread": stdev(found) if len(found) > 1 else 0.0, "n": len(found)}
-            for column, found in columns.items()
-        }
-        for row, columns in values.items()
-    }
-
-
-def cell_text(value: Mapping[str, float] | None) -> str:
-    """A mean with its spread, as the tables show it."""
-    if value is None:
-        return "-"
-    return f"{value['mean']:.2f} ± {value['spread']:.2f}" if value["n"] > 1 else f"{value['mean']:.2f}"
-
-
-def draw_bars(path: Path, found: Summary, columns: Mapping[str, str]) -> None:
-    """The table as bars with their spread, a panel for each of `columns` (name → title), into a PNG file."""
-    from matplotlib.figure import Figure  # it takes a second
-
-    rows = list(found)
-    figure = Figure(figsize=(2.6 * len(columns), 1.6 + 0.3 * len(rows)), dpi=110, layout="constrained")
-    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    for axes, (column, title) in zip(panels, columns.items(), strict=True):
-        shown = [(i, found[row][column]) for i, row in enumerate(rows) if column in found[row]]
-        axes.barh([i for i, _ in shown], [v["mean"] for _, v in shown], xerr=[v["spread"] for _, v in shown],
-                  color="#9aa5b5", ecolor="#1f4e79", capsize=3)
-        if (chance := {"cho_e": 25, "cho_h": 100 / 7}.get(column.split()[1])) is not None:
-            axes.axvline(chance, color="#d1495b", linewidth=1, linestyle=":")
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axes.set_yticks(range(len(rows)), rows)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    told = "accuracy in percent; bars: mean over seeds, whiskers: standard deviation, dotted: chance"
-    figure.supxlabel(told, fontsize=9)
-    figure.savefig(path, format="png")
-
-
-def draw_courses(path: Path, results: Sequence[Mapping[str, Any]], rows: Sequence[str]) -> None:
-    """Mean reward against step for each of `rows` in the setting `id`: mean over seeds, band from lowest to highest."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    from minigrpo.curves import smooth
-
-    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    for row, colour in zip(rows, ("#1f4e79", "#d1495b", "#2e8b57", "#b8860b"), strict=False):
-        runs = [r["reward"] for r in results if r["row"] == row and r["setting"] == "id" and r["reward"]]
-        if not runs:
-            continue
-        length = min(map(len, runs))
-        smoothed = np.array([smooth(np.array(run[:length]), max(1, length // 12)) for run in runs])
-        steps = np.arange(1, length + 1)
-        axes.plot(steps, smoothed.mean(0), color=colour, linewidth=2, label=f"{row} ({len(runs)} seeds)")
-        axes.fill_between(steps, smoothed.min(0), smoothed.max(0), color=colour, alpha=0.2, linewidth=0)
-    axes.set(xlabel="step", ylabel="mean reward of the sampled completions")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
-    figure.savefig(path, format="png")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from minigrpo.sections import STRATEGIES
-from mpcc.experiments.cells import Cell, Summary, cell_text, draw_bars, draw_courses
+from mpcc.experiments.cells import Cell
+from mpcc.experiments.summary import Summary, cell_text, draw_bars, draw_courses, over_seeds, row_name
 from mpcc.render import TABLE_4, grid
 
 SETTINGS = ("id", "ood")
@@ -32,10 +33,10 @@ def render(found: Summary) -> str:
     rows = []
     for strategy in [*MODES, *STRATEGIES]:
         if strategy in found:
-            rows.append([strategy, *(cell_text(found[strategy].get(column)) for column in COLUMNS)])
+            name = row_name(strategy, found[strategy])
+            rows.append([name, *(cell_text(found[strategy].get(column)) for column in COLUMNS)])
             rows.append(["  paper, COCO", *(f"{value:.2f}" for value in TABLE_4[strategy])])
-    seeds = max((column["n"] for columns in found.values() for column in columns.values()), default=0)
-    title = f"Accuracy in percent, pooled; trained rows: mean ± sample standard deviation over {seeds} seeds"
+    title = f"Accuracy in percent, pooled; trained rows: {over_seeds(found)}"
     return grid(title, ["", *COLUMNS.values()], rows) + "\n"
 
 

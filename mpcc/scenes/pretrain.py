@@ -20,12 +20,11 @@ from torch import Tensor, nn
 
 from minigrpo import VLM, Group, Packed, Policy, load_model, pack, sft_loss
 from minigrpo.cpu import keep_freed_memory
+from mpcc.progress import progress_bar
 from mpcc.scenes.curriculum import lesson, letters
 from mpcc.scenes.evaluation import measure
 from mpcc.scenes.tiny import write_untrained
 from mpcc.scenes.tokenizer import train_tokenizer
-
-SHIPPED = Path(__file__).parent / "model"
 
 PICTURES, LISTS = 32, 8
 """Pictures, and lists of lettered names, of a step."""
@@ -42,7 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mpcc.scenes.pretrain", description=__doc__)
     parser.add_argument("--steps", type=int, default=4000, help="most training steps (default 4000)")
     parser.add_argument("--minutes", type=float, default=24, help="end by then, the schedule adapted (default 24)")
-    parser.add_argument("--out", type=Path, default=SHIPPED, help="model folder to write (default: the shipped one)")
+    parser.add_argument("--out", type=Path, default=Path("runs/scenes-model"),
+                        help="model folder to write (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default 0)")
     args = parser.parse_args()
     if args.steps < 1 or args.minutes <= 0:
@@ -76,6 +76,7 @@ def train(vlm: VLM, folder: Path, steps: int, seconds: float, seed: int) -> int:
     # a process of its own draws the next scenes while the model learns from these
     painter = ProcessPoolExecutor(1, get_context("spawn"), _open_painter, (folder, seed))
     coming = deque(painter.submit(_paint, step, 0.0) for step in range(AHEAD))
+    bar = progress_bar("pretraining", steps, unit="steps")
     for step in range(steps):
         spent = time.monotonic() - began
         progress = max(step / steps, spent / seconds)
@@ -96,8 +97,9 @@ def train(vlm: VLM, folder: Path, steps: int, seconds: float, seed: int) -> int:
         for optimizer in optimizers:
             optimizer.step()
         shown.append(loss.item())
-        if step % 50 == 0:
-            print(f"step {step} of {steps}  loss {sum(shown) / len(shown):.4f}  {spent / 60:.1f} min", flush=True)
+        bar.set_postfix(loss=f"{sum(shown) / len(shown):.4f}", refresh=False)
+        bar.update()
+    bar.close()
     painter.shutdown(cancel_futures=True)
     return steps
 

@@ -101,7 +101,7 @@ def test_the_table_marks_the_papers_rows_and_computes_differences(blink):
     assert rows["paper: prompt"][6:8] == ["74.83", "(-3.49)"]
     assert rows["base model"] == ["50.00"] * 5
     assert rows["rft"] == ["100.00", "(+50.00)", *["50.00", "(+0.00)"] * 3, "62.50", "(+12.50)"]
-    assert "2 of 124" in lines[12]
+    assert "2 of 124" in lines[13]
     assert max(map(len, lines)) <= 120
 
 

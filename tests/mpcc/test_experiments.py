@@ -9,7 +9,8 @@ from PIL import Image
 from minigrpo.config import load_config
 from mpcc.experiments import ablations, cells, table4
 from mpcc.experiments.__main__ import main
-from mpcc.experiments.cells import Cell, Place, draw_courses, run_cell, run_cells, summary
+from mpcc.experiments.cells import Cell, Place, program_file, run_cell, run_cells
+from mpcc.experiments.summary import draw_bars, draw_courses, summary
 from mpcc.task import MaskedPrediction
 
 
@@ -86,6 +87,45 @@ def test_what_trains_nothing_is_only_scored(tmp_path, started):
     assert [program for program, _ in started] == ["eval.py"] and "base" in started[0][1]
 
 
+def test_an_evaluation_gets_only_what_counts_there(tmp_path, started):
+    extra = ("--config", "some.toml", "--run.steps=60", "--run.device", "cpu", "--task.half", "id", "--task.mask=box")
+    run_cell(Cell("base", "id", 0, None, mode="base"), place(tmp_path, extra=extra, scored=("--halves", "coco")))
+    (program, asked), = started
+    assert program == "eval.py" and asked[-7:] == ("--halves", "coco", "--config", "some.toml", "--run.device", "cpu",
+                                                   "--task.mask=box")
+    run_cell(Cell("rft", "id", 0, "rft"), Place(tmp_path / "results", tmp_path / "runs", extra=extra))
+    assert "--run.steps=60" in started[1][1] and "--config" not in started[2][1], "the run folder has its own"
+
+
+def test_a_folder_without_a_benchmark_ends_before_anything_runs(tmp_path, started, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["table4", "--", "--task.coco", "data"]) == 1
+    assert "data, which holds no benchmark.json: name one with --benchmark" in capsys.readouterr().err
+    assert main(["table4", "--benchmark", "some.json"]) == 1
+    assert "some.json needs --halves" in capsys.readouterr().err
+    assert started == [] and not list(tmp_path.iterdir())
+
+
+def test_results_come_into_the_current_folder_and_not_into_the_package(tmp_path, started, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["table4", "--seeds", "1"]) == 0
+    assert (tmp_path / "runs/experiments/table4/table.txt").is_file()
+    assert len(list((tmp_path / "runs/experiments/table4/cells").iterdir())) == 12
+
+
+def test_the_program_of_a_clone_or_the_installed_command_is_started(tmp_path, monkeypatch):
+    assert program_file("train.py") == str(cells.CLONE / "train.py")
+    monkeypatch.setattr(cells, "CLONE", tmp_path)
+    monkeypatch.setattr(cells.sys, "executable", str(tmp_path / "bin/python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match="no train.py beside the package, and no command minigrpo-train: install"):
+        program_file("train.py")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/minigrpo-train").write_text("#!/usr/bin/env python3")
+    (tmp_path / "bin/minigrpo-train").chmod(0o755)
+    assert program_file("train.py") == str(tmp_path / "bin/minigrpo-train")
+
+
 def test_a_training_that_was_killed_begins_anew_and_one_that_ended_does_not(tmp_path, started):
     cell, where = Cell("rft", "id", 0, "rft"), place(tmp_path)
     (where.runs / cell.name).mkdir(parents=True)
@@ -151,6 +191,21 @@ def test_several_cells_at_a_time_give_the_same_in_their_order(tmp_path, started)
     assert [(r["row"], r["setting"]) for r in found] == [(c.row, c.setting) for c in wanted]
 
 
+def test_a_single_run_has_no_whisker(tmp_path, monkeypatch):
+    """A bar is a rectangle; a whisker would be a line container of its own."""
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, format: drawn.append(figure))
+    once = {"mean": 30.0, "spread": 0.0, "n": 1}
+    draw_bars(tmp_path / "a.png", {"base": {"id cho_e": once}, "rft": {"id cho_e": once | {"spread": 2.0, "n": 3}}},
+              {"id cho_e": "ID"})
+    draw_bars(tmp_path / "b.png", {"base": {"id cho_e": once}}, {"id cho_e": "ID"})
+    with_spread, without = (figure.axes[0] for figure in drawn)
+    assert [len(axes.collections) for axes in (with_spread, without)] == [1, 0]
+    assert [label.get_text() for label in with_spread.get_yticklabels()] == ["base (one run)", "rft"]
+
+
 def test_mean_and_spread_are_over_seeds(tmp_path):
     results = [{"row": "rft", "setting": "id", "figures": {"cho_e": rate(p)}, "reward": [1.0, p]}
                for p in (30.0, 36.0, 39.0)]
@@ -159,6 +214,8 @@ def test_mean_and_spread_are_over_seeds(tmp_path):
     assert "35.00 ± 4.58" in table4.render(found) and "66.42" in table4.render(found)
     table4.draw(tmp_path, found, results)
     assert np.asarray(Image.open(tmp_path / "table.png").convert("L")).std() > 10
+    assert "base (one run)  " in table4.render(summary([results[0] | {"row": "base"}, *results]))
+    assert "one run each" in table4.render(summary(results[:1])) and "±" not in table4.render(summary(results[:1]))
     draw_courses(tmp_path / "one.png", results[:1], ("rft",))
     assert np.asarray(Image.open(tmp_path / "reward.png")).tobytes() != np.asarray(
         Image.open(tmp_path / "one.png")).tobytes()

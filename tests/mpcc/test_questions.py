@@ -67,7 +67,7 @@ def test_a_record_holds_all_there_is_to_know():
         "id": "item 0", "kind": "cho_e", "role": None, "in_all": False, "difficulty": "hard", "answer": "dog",
         "supercategory": "group 0", "file_name": "0.jpg", "bbox": [1.0, 2.0, 30.0, 40.0],
         "options": list(question.options), "prompt": question.text, "system": True, "truth": question.truth,
-        "completion": completion, "parsed": question.truth, "right": True,
+        "completion": completion, "cut_off": False, "parsed": question.truth, "right": True,
     }
 
 

@@ -50,7 +50,7 @@ def test_a_parrot_shows():
     assert found["yes"]["pooled"]["percent"] == 100 and found["yes_truths"] == pytest.approx(100 / 7)
     assert (found["truth"]["macro"], found["confusing"]["macro"], found["all"]["macro"]) == (100, 0, pytest.approx(20))
     text = render(figures, "parrot")
-    assert row(text, "Cho.E said") == ["100.00", "0.00", "0.00", "0.00", "0.00"]
+    assert row(text, "Cho.E said") == ["100.00", "0.00", "0.00", "0.00", "0.00", "0.00"]
     assert row(text, "said yes")[0] == "100.00"
 
 

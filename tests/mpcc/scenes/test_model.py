@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,10 +15,12 @@ from mpcc.rewards import parse_answer
 from mpcc.scenes.categories import NAMES
 from mpcc.scenes.curriculum import NAME, Lesson, around, cells, description, framed, lesson, letters, masked, options
 from mpcc.scenes.evaluation import answers, hidden_samples, measure, questions
-from mpcc.scenes.pretrain import SHIPPED
 from mpcc.scenes.tiny import write_untrained
 from mpcc.scenes.tokenizer import train_tokenizer
 from mpcc.scenes.world import generate
+from mpcc.task import MaskedPrediction
+
+SHIPPED = Path(MaskedPrediction.default_model)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """The tiny model's tokenizer: Qwen's markers and turns, every text encodable, short prompts."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,8 +9,10 @@ from transformers import AutoTokenizer
 
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
 from mpcc.scenes.categories import NAMES
-from mpcc.scenes.pretrain import SHIPPED
 from mpcc.scenes.tokenizer import SPECIAL_TOKENS
+from mpcc.task import MaskedPrediction
+
+SHIPPED = Path(MaskedPrediction.default_model)
 
 tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
 
