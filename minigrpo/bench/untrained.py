@@ -46,7 +46,7 @@ def make_config(ids: Callable[[str], int], text: Mapping[str, Any], vision: Mapp
     rope = {"rope_type": "default", "rope_theta": theta, "mrope_section": [eighth, sixteenths, sixteenths]}
     text = {"rope_parameters": rope, "tie_word_embeddings": tied, "bos_token_id": None,
             "eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>")} | text
-    vision = {"patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "hidden_act": "silu",
+    vision = {"patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
               "out_hidden_size": text["hidden_size"]} | vision
     markers = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
                "vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
