@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import torch
 from PIL import Image
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    PreTrainedTokenizerFast,
-)
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from minigrpo import VLM, Group, Sample
+from minigrpo.bench.untrained import make_config, make_image_processor, make_tokenizer
 
-SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-            "<|image_pad|>", "<|video_pad|>"]
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
-    "{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 VISION = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 TEXT = ("llama", "qwen2", "qwen3")
 FAMILIES = VISION + TEXT
@@ -36,9 +23,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIALS])
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>",
-                                   chat_template=TEMPLATE)
+    return make_tokenizer(core)
 
 
 def net(family: str, dtype: torch.dtype = torch.float64, seed: int = 0, tied: bool = True):
@@ -46,30 +31,22 @@ def net(family: str, dtype: torch.dtype = torch.float64, seed: int = 0, tied: bo
 
     A vision model's head is tied to its embeddings, which makes it repeat itself when greedy; `tied=False` does not.
     """
-    tok = tokenizer()
-    ids = {name: tok.convert_tokens_to_ids(token) for name, token in [
-        ("image_token_id", "<|image_pad|>"), ("video_token_id", "<|video_pad|>"),
-        ("vision_start_token_id", "<|vision_start|>"), ("vision_end_token_id", "<|vision_end|>")]}
+    ids = tokenizer().convert_tokens_to_ids
     text = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
-                intermediate_size=96, vocab_size=PADDED_VOCABULARY, max_position_embeddings=4096,
-                bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=None)
+                intermediate_size=96, vocab_size=PADDED_VOCABULARY, max_position_embeddings=4096, pad_token_id=None)
     if family in TEXT:
-        config = AutoConfig.for_model(family, **text, tie_word_embeddings=False)
-        cls = AutoModelForCausalLM
+        config = AutoConfig.for_model(family, **text, bos_token_id=None, eos_token_id=ids("<|im_end|>"),
+                                      tie_word_embeddings=False)
     else:
-        text |= dict(rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]})
-        vision = dict(depth=2, hidden_size=32, num_heads=2, intermediate_size=48, patch_size=14, spatial_merge_size=2,
-                      temporal_patch_size=2, out_hidden_size=64, hidden_act="silu")
+        vision = dict(depth=2, hidden_size=32, num_heads=2, intermediate_size=48)
         if family == "qwen2_5_vl":
             vision |= dict(window_size=56, fullatt_block_indexes=[1])
-        elif family == "qwen2_vl":
-            vision = dict(depth=2, embed_dim=32, num_heads=2, mlp_ratio=2, patch_size=14, spatial_merge_size=2,
-                          temporal_patch_size=2, hidden_size=64)
+        elif family == "qwen2_vl":  # whose hidden_size is that of the language model
+            vision = dict(depth=2, embed_dim=32, num_heads=2, mlp_ratio=2, hidden_size=64)
         else:
             vision |= dict(deepstack_visual_indexes=[0, 1], num_position_embeddings=64, hidden_act="gelu_pytorch_tanh")
-            text["rope_parameters"]["mrope_interleaved"] = True
-        config = AutoConfig.for_model(family, text_config=text, vision_config=vision, tie_word_embeddings=tied, **ids)
-        cls = AutoModelForImageTextToText
+        config = make_config(ids, text, vision, family, tied=tied)
+    cls = AutoModelForCausalLM if family in TEXT else AutoModelForImageTextToText
     torch.manual_seed(seed)
     model = cls.from_config(config, dtype=torch.float32)
     with torch.no_grad():
@@ -80,11 +57,8 @@ def net(family: str, dtype: torch.dtype = torch.float64, seed: int = 0, tied: bo
 
 
 def vlm(family: str = "qwen2_5_vl", dtype: torch.dtype = torch.float64, seed: int = 0, tied: bool = True) -> VLM:
-    """The same model behind the engine's door."""
-    processor = None
-    if family in VISION:
-        processor = Qwen2VLImageProcessorPil(patch_size=14, temporal_patch_size=2, merge_size=2,
-                                             size={"shortest_edge": 28 * 28, "longest_edge": 112 * 112})
+    """The same model as a `VLM`."""
+    processor = make_image_processor(28**2, 112**2) if family in VISION else None
     return VLM(net(family, dtype, seed, tied), tokenizer(), processor)
 
 

@@ -1,17 +1,17 @@
-"""How much arithmetic a phase is, counted from shapes.
+"""How much arithmetic a step is, counted from a model's shape; the benchmark and the plan count with these functions.
 
-A product of a row with a matrix of m × n weights is 2·m·n operations, so a token costs 2 × the parameters it meets:
-those of the language model's layers, of the vision tower for a patch, of the LM head where a token is predicted.
-Attention costs 4·(head size)·(heads) operations for each pair of a query and a key it sees. Norms, softmax and
-rotations are left out, as are embeddings, which are looked up. A backward pass is twice its forward; what is recomputed
-in it does not count.
+Multiplying a row by a matrix of m × n weights is 2·m·n operations, so a token costs 2 × the weights of the layers it
+goes through, and a predicted token 2 × those of the LM head. Attention costs 4·(head size)·(heads) operations for each
+pair of a query and a key it sees. Norms, softmax and rotations are left out, as are embeddings, which are looked up. A
+backward pass is twice its forward; what gradient checkpointing computes again does not count.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
-from minigrpo.bench.workload import MODELS, SIDE, WINDOW, Workload
+from minigrpo.bench.shape import Shape
+from minigrpo.bench.workload import Workload
 
 PHASES = ("rollout", "scoring", "update")
 
@@ -32,16 +32,28 @@ class Work:
     images: int
     head: int
 
+    def __add__(self, other: Work) -> Work:
+        return Work(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+
+def prompts_once(prompts: int, length: int) -> Work:
+    """The prompts of a step without their last tokens, which are the first inputs of their completions."""
+    return Work(prompts * (length - 1), prompts * _triangle(length - 1), prompts, 0)
+
+
+def completions_after(prompts: int, length: int, group_size: int, completion: int) -> Work:
+    """All completions, each token attending to its prompt; the last token of a completion is never an input."""
+    pairs = completion * (length - 1) + _triangle(completion)
+    sequences = prompts * group_size
+    return Work(sequences * completion, sequences * pairs, 0, sequences * completion)
+
 
 def work(workload: Workload, shared: bool) -> dict[str, Work]:
     """What goes through the model in each phase: prompts once (`shared`), or once for every completion."""
     n, g, c, p = workload.prompts, workload.group_size, workload.completion, workload.prompt_tokens
-    if shared:  # the prompt's last token is each completion's first input, and the last drawn token is never fed
-        pairs = _triangle(p - 1) + g * (c * (p - 1) + _triangle(c))
-        same = Work(n * (p - 1 + g * c), n * pairs, n, n * g * c)
-        return dict.fromkeys(PHASES, same)
-    scored = Work(n * g * (p + c), n * g * _triangle(p + c), n * g, n * g * c)
-    drawn = Work(n * g * (p + c - 1), n * g * _triangle(p + c - 1), n * g, n * g * c)
+    if shared:
+        return dict.fromkeys(PHASES, prompts_once(n, p) + completions_after(n, p, g, c))
+    drawn, scored = (Work(n * g * length, n * g * _triangle(length), n * g, n * g * c) for length in (p + c - 1, p + c))
     return {"rollout": drawn, "scoring": scored, "update": scored}
 
 
@@ -50,49 +62,34 @@ def operations(workload: Workload, shared: bool) -> dict[str, int]:
     found = {}
     for phase, done in work(workload, shared).items():
         passes = 3 if phase == "update" else int(phase == "rollout" or workload.beta > 0)
-        found[phase] = passes * forward(workload, done)
+        found[phase] = passes * forward(workload.shape, done, workload.grid)
     return found | {"step": sum(found.values())}
 
 
-def forward(workload: Workload, done: Work) -> int:
-    """Operations of one forward."""
-    text = MODELS[workload.name]["text"]
-    layers, head, *_ = _weights(workload)
-    attention = 4 * text["hidden_size"] * text["num_hidden_layers"] * done.pairs
-    return 2 * layers * done.language + attention + 2 * head * done.head + done.images * vision(workload)
+def forward(shape: Shape, done: Work, grid: tuple[int, int]) -> int:
+    """Operations of one forward; every image has a grid of so many rows and columns of patches."""
+    text = shape.text
+    attention = 4 * text.query * text.layers * done.pairs
+    head = 2 * shape.vocabulary * text.width * done.head
+    return 2 * text.weights * done.language + attention + head + done.images * _vision(shape, grid)
 
 
-def vision(workload: Workload) -> int:
+def _vision(shape: Shape, grid: tuple[int, int]) -> int:
     """Operations of the vision tower on one image."""
-    shape, (rows, columns) = MODELS[workload.name]["vision"], workload.grid
-    patches, full = rows * columns, len(shape["fullatt_block_indexes"])
-    *_, blocks, merger = _weights(workload)
-    pairs = full * patches**2 + (shape["depth"] - full) * _squares(rows) * _squares(columns)
-    return 2 * blocks * patches + 2 * merger * patches // 4 + 4 * shape["hidden_size"] * pairs
-
-
-def parameters(workload: Workload) -> int:
-    """Weights of all matrices; embeddings and LM head are one."""
-    return sum(_weights(workload))
-
-
-def _weights(workload: Workload) -> tuple[int, int, int, int]:
-    """Of the language model's layers, of the LM head, of what every patch meets, of what every image token meets."""
-    text, seen = (MODELS[workload.name][part] for part in ("text", "vision"))
-    hidden, mlp, heads = text["hidden_size"], text["intermediate_size"], text["num_attention_heads"]
-    layer = 2 * hidden**2 + 2 * hidden * (hidden // heads) * text["num_key_value_heads"] + 3 * hidden * mlp
-    width = seen["hidden_size"]
-    block = 4 * width**2 + 3 * width * seen["intermediate_size"]
-    patch = 3 * 2 * (SIDE // 2) ** 2 * width
-    return (text["num_hidden_layers"] * layer, hidden * text["vocab_size"], seen["depth"] * block + patch,
-            (4 * width) ** 2 + 4 * width * hidden)
+    if shape.vision is None:
+        return 0
+    patches, windowed = grid[0] * grid[1], shape.vision.layers - shape.full_layers
+    pairs = shape.full_layers * patches**2
+    if windowed:
+        pairs += windowed * _squares(grid[0], shape.window) * _squares(grid[1], shape.window)
+    weights = (shape.vision.weights + shape.per_patch) * patches + shape.per_image_token * patches // shape.merge**2
+    return 2 * weights + 4 * shape.vision.query * pairs
 
 
 def _triangle(n: int) -> int:
     return n * (n + 1) // 2
 
 
-def _squares(patches: int) -> int:
-    """Sum of the squared lengths of the windows along one side of an image."""
-    side = WINDOW // (SIDE // 2)
-    return patches // side * side**2 + (patches % side) ** 2
+def _squares(length: int, window: int) -> int:
+    """Sum of the squared lengths of the windows that cut up a length; the last one may be shorter."""
+    return length // window * window**2 + (length % window) ** 2

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from minigrpo.bench.flops import parameters
 from minigrpo.bench.meter import free_memory
-from minigrpo.bench.workload import MODELS, Workload
+from minigrpo.bench.workload import Workload
 
 USED = 0.9
 """Share of the free memory that a side may take."""
@@ -16,7 +15,7 @@ def sequences_that_fit(workload: Workload, free: int | None = None) -> int:
     To be asked before a model is loaded: weights, gradients, AdamW's two averages and the reference are to fit too.
     """
     room = USED * (free_memory(workload.device) if free is None else free)
-    room -= (4 + (workload.beta > 0)) * _size(workload) * parameters(workload)
+    room -= (4 + (workload.beta > 0)) * _size(workload) * workload.shape.parameters
     fitting = [n for n in range(1, workload.sequences + 1)
                if workload.sequences % n == 0 and n * bytes_of_sequence(workload) <= room]
     return max(fitting, default=1)
@@ -28,13 +27,13 @@ def bytes_of_sequence(workload: Workload) -> int:
     A layer is taken to keep 24 vectors of its width and 7 of its MLP's for each token, what the allocator holds on to
     included. That is 0.9 GB on the cpu workload, where plain was seen to take 0.5, and TRL between 0.7 and 1.
     """
-    text, seen = MODELS[workload.name]["text"], MODELS[workload.name]["vision"]
-    tokens = (workload.prompt_tokens + workload.completion) * (24 * text["hidden_size"] + 7 * text["intermediate_size"])
-    patches = workload.grid[0] * workload.grid[1] * (24 * seen["hidden_size"] + 7 * seen["intermediate_size"])
-    layers, blocks = text["num_hidden_layers"], seen["depth"]
+    text, vision, (rows, columns) = workload.shape.text, workload.shape.vision, workload.grid
+    tokens = (workload.prompt_tokens + workload.completion) * (24 * text.width + 7 * text.mlp)
+    patches = rows * columns * (24 * vision.width + 7 * vision.mlp)
+    layers, blocks = text.layers, vision.layers
     if workload.checkpointing:  # one layer at a time, and the inputs of all
         layers, blocks = 1 + layers // 16, 1 + blocks // 16
-    logits = 4 * workload.completion * text["vocab_size"]
+    logits = 4 * workload.completion * workload.shape.vocabulary
     return _size(workload) * (tokens * layers + patches * blocks) + 4 * logits
 
 

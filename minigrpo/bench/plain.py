@@ -19,7 +19,8 @@ from minigrpo import group_advantages, policy_loss
 from minigrpo.bench.memory import sequences_that_fit
 from minigrpo.bench.meter import Meter
 from minigrpo.bench.ours import OPTIM
-from minigrpo.bench.workload import SPECIALS, Workload
+from minigrpo.bench.untrained import SPECIALS
+from minigrpo.bench.workload import Workload
 from minigrpo.optim import clip_and_step, make_optimizer
 
 

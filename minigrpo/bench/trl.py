@@ -15,7 +15,8 @@ import torch
 from minigrpo.bench.memory import sequences_that_fit
 from minigrpo.bench.meter import Meter
 from minigrpo.bench.ours import OPTIM
-from minigrpo.bench.workload import SPECIALS, Workload
+from minigrpo.bench.untrained import SPECIALS
+from minigrpo.bench.workload import Workload
 
 
 def run(workload: Workload, folder: Path, link) -> None:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
+from minigrpo.bench.shape import Shape, shape_of
+from minigrpo.bench.untrained import SPECIALS, make_config, make_image_processor, make_tokenizer
+from minigrpo.models import VLM
 from minigrpo.task import Sample
 
-SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-            "<|image_pad|>", "<|video_pad|>")
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
-    "{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+MAX_TOKENS = 32768
 TEMPLATE_TOKENS = 7
 """Text tokens that the template adds to a question about one image."""
 SIDE = 28
-"""Pixels of an image token's side: a patch of 14, two merged."""
-WINDOW = 112
+"""Pixels along a side of an image token: two patches of 14."""
 
 MODELS = {
     "cpu": {
@@ -35,24 +30,22 @@ MODELS = {
                  "intermediate_size": 1408, "vocab_size": 32000},
         "vision": {"depth": 8, "hidden_size": 320, "num_heads": 8, "intermediate_size": 864,
                    "fullatt_block_indexes": [3, 7]},
-        "rope": {"mrope_section": [8, 12, 12], "rope_theta": 10000.0},
     },
     "gpu": {  # Qwen2.5-VL-3B
         "text": {"num_hidden_layers": 36, "hidden_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 2,
                  "intermediate_size": 11008, "vocab_size": 151936},
         "vision": {"depth": 32, "hidden_size": 1280, "num_heads": 16, "intermediate_size": 3420,
                    "fullatt_block_indexes": [7, 15, 23, 31]},
-        "rope": {"mrope_section": [16, 24, 24], "rope_theta": 1000000.0},
+        "theta": 1e6,
     },
     "toy": {
         "text": {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
                  "intermediate_size": 96, "vocab_size": 400},
         "vision": {"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48,
                    "fullatt_block_indexes": [1]},
-        "rope": {"mrope_section": [2, 3, 3], "rope_theta": 10000.0},
     },
 }
-"""Shapes of the models: configuration numbers of the language model and of the vision tower."""
+"""What the models' configurations say beyond their class's own values."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +109,11 @@ class Workload:
         """Tokens of a prompt."""
         return self.image_tokens + self.text_tokens
 
+    @property
+    def shape(self) -> Shape:
+        """The model's sizes."""
+        return _shape(self.name)
+
     def samples(self, step: int) -> list[Sample]:
         """The prompts of a step: random words, and an image of noise that no other prompt has."""
         words = MODELS[self.name]["text"]["vocab_size"] - len(SPECIALS) - 4
@@ -160,34 +158,26 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.decoder = decoders.Fuse()
-    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIALS])
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>",
-                                   unk_token="<unk>", chat_template=TEMPLATE, model_max_length=32768)
+    return make_tokenizer(core, unk_token="<unk>", model_max_length=MAX_TOKENS)
+
+
+def model_config(name: str) -> PreTrainedConfig:
+    """Configuration of a workload's model."""
+    numbers = MODELS[name]
+    text = numbers["text"] | {"max_position_embeddings": MAX_TOKENS}
+    return make_config(SPECIALS.index, text, numbers["vision"], theta=numbers.get("theta", 1e4))
+
+
+@cache
+def _shape(name: str) -> Shape:
+    return shape_of(model_config(name))
 
 
 def build_folder(workload: Workload, folder: Path) -> None:
     """Writes the workload's model in HF format: configuration, random weights, tokenizer, image processor."""
-    shapes = MODELS[workload.name]
-    tok = tokenizer(shapes["text"]["vocab_size"])
-    ids = tok.convert_tokens_to_ids
-    text = shapes["text"] | {"max_position_embeddings": 32768, "tie_word_embeddings": True, "bos_token_id": None,
-                             "eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>"),
-                             "rope_parameters": {"rope_type": "default", **shapes["rope"]}}
-    vision = shapes["vision"] | {"out_hidden_size": text["hidden_size"], "patch_size": SIDE // 2, "window_size": WINDOW,
-                                 "spatial_merge_size": 2, "temporal_patch_size": 2, "hidden_act": "silu"}
-    config = Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, tie_word_embeddings=True, image_token_id=ids("<|image_pad|>"),
-        video_token_id=ids("<|video_pad|>"), vision_start_token_id=ids("<|vision_start|>"),
-        vision_end_token_id=ids("<|vision_end|>"),
-    )
     torch.manual_seed(0)
-    dtype = getattr(torch, workload.dtype)
+    config, dtype = model_config(workload.name), getattr(torch, workload.dtype)
     net = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype)
-    net.generation_config = GenerationConfig(pad_token_id=ids("<|endoftext|>"))  # no end token: lengths are fixed
-    net.save_pretrained(folder)
-    tok.save_pretrained(folder)
-    preprocessor = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor",
-                    "size": {"shortest_edge": 3136, "longest_edge": 12845056}, "min_pixels": 3136,
-                    "max_pixels": 12845056, "patch_size": SIDE // 2, "temporal_patch_size": 2, "merge_size": 2,
-                    "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")
+    net.generation_config = GenerationConfig(pad_token_id=SPECIALS.index("<|endoftext|>"))  # no end: lengths are fixed
+    images = make_image_processor(56**2, 3584**2, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    VLM(net, tokenizer(config.text_config.vocab_size), images).save(folder)

@@ -21,10 +21,10 @@ import transformers
 from PIL import Image
 
 from minigrpo.bench.meter import fastest, free_memory, matrix_rate
+from minigrpo.bench.shape import Shape, shape_of
 from minigrpo.config import Config, ConfigError, parse_config
 from minigrpo.loading import load_image_processor
 from minigrpo.plan.estimate import RESERVE, Load, Machine, fits, largest_budget, memory, seconds
-from minigrpo.plan.shape import Shape, shape_of
 from minigrpo.replica import compute_dtype
 
 GB = 1e9
@@ -95,15 +95,14 @@ def _heading(config: Config, load: Load, machine: Machine, shape: Shape) -> str:
 
 def _load(config: Config, machine: Machine, own: argparse.Namespace, shape: Shape) -> Load:
     """What a rank has to do, the image as the model's own processor cuts it; a text-only model gets none."""
-    patches = tokens = 0
+    rows = columns = 0
     if own.image and shape.vision:
         processor = load_image_processor(config.model.path, config.model.min_pixels, config.model.max_pixels)
-        grid = processor(images=[Image.new("RGB", own.image)], return_tensors="pt")["image_grid_thw"][0]
-        patches = int(grid.prod())
-        tokens = patches // processor.merge_size**2
+        seen = processor(images=[Image.new("RGB", own.image)], return_tensors="pt")
+        _, rows, columns = seen["image_grid_thw"][0].tolist()
     compute = compute_dtype(config.model.dtype, torch.device(machine.kind)).itemsize
     prompts = -(-config.rollout.prompts_per_step // own.gpus)
-    return Load(own.gpus, compute, prompts, own.text, patches, tokens)
+    return Load(own.gpus, compute, prompts, own.text, rows * columns // shape.merge**2, (rows, columns))
 
 
 def _machine(name: str, config: Config) -> Machine:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from minigrpo.plan.shape import Shape, Tower
+from minigrpo.bench.flops import completions_after, forward, prompts_once
+from minigrpo.bench.shape import Shape, Tower
 from minigrpo.policy import HEAD_ELEMENTS
 from minigrpo.rollout import MAX_ROWS
 from minigrpo.sections import Config
@@ -50,20 +51,26 @@ class Load:
         ranks: Of the run.
         compute: Bytes of a number in products: 2 in bfloat16, 4 in float32.
         prompts: Of this rank.
-        text, patches, image: Text tokens, patches and image tokens of a prompt.
+        text, image: Text tokens and image tokens of a prompt.
+        grid: Rows and columns of its image's patches.
     """
 
     ranks: int
     compute: int
     prompts: int
     text: int
-    patches: int
-    image: int
+    image: int = 0
+    grid: tuple[int, int] = (0, 0)
 
     @property
     def prompt(self) -> int:
         """Tokens of a prompt."""
         return self.text + self.image
+
+    @property
+    def patches(self) -> int:
+        """Patches of a prompt's image."""
+        return self.grid[0] * self.grid[1]
 
 
 HOST_BANDWIDTH = 1e11
@@ -162,11 +169,10 @@ def fits(parts: dict[str, float], machine: Machine) -> bool:
 
 def seconds(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[str, float]:
     """Of each part of a step, and of the `step`; every completion is taken to be of full length."""
-    group, length, prompt = config.rollout.group_size, config.rollout.max_new_tokens, load.prompt - 1
+    group, length = config.rollout.group_size, config.rollout.max_new_tokens
     rate, bandwidth = machine.rate * machine.rate_share, machine.bandwidth * machine.bandwidth_share
-    own = group * (length * prompt + length * (length + 1) / 2)
-    prefill = load.prompts * (forward(shape, prompt, prompt * (prompt + 1) / 2, 0) + vision(shape, load))
-    drawn = load.prompts * forward(shape, group * length, own, group * length)
+    prefill = forward(shape, prompts_once(load.prompts, load.prompt), load.grid)
+    drawn = forward(shape, completions_after(load.prompts, load.prompt, group, length), load.grid)
     turns = math.ceil(load.prompts * group / MAX_ROWS)
     read = load.compute * (shape.text.weights + shape.vocabulary * shape.text.width) * length * turns
     read += cache(shape, load, load.prompts, load.prompts * group, length // 2) * length
@@ -187,23 +193,6 @@ def seconds(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[
         "offload": updates * offloaded if config.model.offload else 0.0,
     }
     return {name: n for name, n in found.items() if n} | {"step": sum(found.values())}
-
-
-def forward(shape: Shape, tokens: float, pairs: float, predicted: float) -> float:
-    """Operations of the language model: two for each weight a token meets, four for each pair of a query and a key."""
-    text = shape.text
-    return 2 * text.weights * tokens + 4 * text.query * text.layers * pairs \
-        + 2 * shape.vocabulary * text.width * predicted
-
-
-def vision(shape: Shape, load: Load) -> float:
-    """Operations on the image of a prompt."""
-    if not shape.vision:
-        return 0.0
-    tower, patches = shape.vision, load.patches
-    pairs = patches * (shape.full_layers * patches + (tower.layers - shape.full_layers) * min(shape.window, patches))
-    weights = (tower.weights + shape.per_patch) * patches + shape.per_image_token * load.image
-    return 2.0 * weights + 4.0 * tower.width * pairs
 
 
 def _micro_batch(config: Config, load: Load) -> tuple[int, int]:

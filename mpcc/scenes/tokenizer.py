@@ -12,14 +12,10 @@ from string import ascii_uppercase
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from minigrpo.bench.untrained import SPECIALS, make_tokenizer
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
 from mpcc.scenes.categories import NAMES
 from mpcc.scenes.curriculum import lesson
-
-SPECIAL_TOKENS = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
-    "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
-)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -76,13 +72,6 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(_texts(), trainer)
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=[t for t in SPECIAL_TOKENS if t not in ("<|im_end|>", "<|endoftext|>")],
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-        model_max_length=2048,
-    )
+    others = [token for token in SPECIALS if token not in ("<|im_end|>", "<|endoftext|>")]
+    return make_tokenizer(tokenizer, CHAT_TEMPLATE, additional_special_tokens=others,
+                          clean_up_tokenization_spaces=False, model_max_length=2048)

@@ -63,19 +63,20 @@ def test_what_is_counted_is_what_goes_through_the_model(folder, name):
         assert found == {"language": work.language, "patches": patches * work.images, "head": work.head + extra}, phase
 
 
-def test_operations_are_those_that_torch_counts(folder):
-    side = Plain(replace(TOY, beta=0), folder)
-    inputs, pixels = side.encode(TOY.samples(0))
+@pytest.mark.parametrize("image", [(112, 84), (280, 196)], ids=["one window", "six windows"])
+def test_operations_are_those_that_torch_counts(folder, image):
+    workload = replace(TOY, beta=0, image=image)
+    side = Plain(workload, folder)
+    inputs, pixels = side.encode(workload.samples(0))
     inputs = side.sample(inputs, pixels)
     side.policy.set_attn_implementation("eager")  # sees every pair, as the counter does
-    rows = torch.arange(TOY.sequences)
+    rows = torch.arange(workload.sequences)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         side.logps(side.policy, inputs, pixels, rows)
-    assert flops.parameters(TOY) == sum(p.numel() for p in side.policy.parameters() if p.dim() > 1)
-    length = TOY.prompt_tokens + TOY.completion
-    done = replace(flops.work(TOY, shared=False)["scoring"], pairs=TOY.sequences * length**2,
-                   head=TOY.sequences * (TOY.completion + 1))
-    assert counter.get_total_flops() == pytest.approx(flops.forward(TOY, done), rel=0.002)
+    length = workload.prompt_tokens + workload.completion
+    done = replace(flops.work(workload, shared=False)["scoring"], pairs=workload.sequences * length**2,
+                   head=workload.sequences * (workload.completion + 1))
+    assert counter.get_total_flops() == pytest.approx(flops.forward(TOY.shape, done, workload.grid), rel=0.002)
 
 
 def test_pairs_are_those_of_the_masks():
@@ -153,7 +154,7 @@ def test_an_image_has_the_wanted_tokens_and_is_no_strip(tokens):
 
 def test_micro_batches_fill_the_memory_and_no_more():
     cpu = WORKLOADS["cpu"]
-    one, model = memory.bytes_of_sequence(cpu), 5 * 4 * flops.parameters(cpu)
+    one, model = memory.bytes_of_sequence(cpu), 5 * 4 * cpu.shape.parameters
     assert memory.sequences_that_fit(cpu, free=1000 * one) == 16
     assert memory.sequences_that_fit(cpu, free=(8 * one + model) / memory.USED + 1) == 8
     assert memory.sequences_that_fit(cpu, free=(8 * one + model) / memory.USED - 1e6) == 4
@@ -181,7 +182,7 @@ def test_a_peak_belongs_to_its_phase():
 def test_a_decode_step_reads_weights_once_and_the_keys_and_values_in_use(folder, monkeypatch):
     monkeypatch.setattr("minigrpo.bench.meter.COPIED", {"cpu": 2**16})
     found = Ours(TOY, folder).decoding()
-    layers, head, *_ = flops._weights(TOY)
+    layers, head = TOY.shape.text.weights, TOY.shape.vocabulary * TOY.shape.text.width
     hidden, width, count = 64, 2 * 16, 2  # width of the two key-value heads; layers
     vectors = count * (hidden + 2 * width + 2 * hidden)  # biases and norms
     rows = TOY.prompts * (TOY.prompt_tokens - 1) + TOY.sequences * (1 + TOY.completion) / 2

@@ -43,7 +43,7 @@ def test_tokenizer_and_image_processor_load_again(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = "Ünïcode <|im_start|> and text\n"
     assert tokenizer(text)["input_ids"] == vlm.tokenizer(text)["input_ids"]
-    assert tokenizer.chat_template == tiny.TEMPLATE and tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.chat_template == vlm.tokenizer.chat_template and tokenizer.eos_token == "<|im_end|>"
     picture = tiny.image(100, 60)
     mine = vlm.image_processor(images=[picture], return_tensors="pt")
     theirs = AutoImageProcessor.from_pretrained(folder, backend="pil")(images=[picture], return_tensors="pt")

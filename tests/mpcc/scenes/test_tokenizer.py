@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from minigrpo.bench.untrained import SPECIALS
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
 from mpcc.scenes.categories import NAMES
-from mpcc.scenes.tokenizer import SPECIAL_TOKENS
 from mpcc.task import MaskedPrediction
 
 SHIPPED = Path(MaskedPrediction.default_model)
@@ -34,8 +34,8 @@ def test_every_byte_has_a_token():
 
 def test_the_markers_are_qwens_and_special():
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token == "<|endoftext|>"
-    assert set(SPECIAL_TOKENS) == set(tokenizer.all_special_tokens)
-    for token in SPECIAL_TOKENS:
+    assert set(SPECIALS) == set(tokenizer.all_special_tokens)
+    for token in SPECIALS:
         assert ids(token) == [tokenizer.convert_tokens_to_ids(token)]
 
 

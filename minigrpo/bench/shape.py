@@ -1,4 +1,4 @@
-"""The sizes of a model, counted on its own modules; no weights are read or made."""
+"""The sizes of a model, counted on its own modules, which hold no weights here: torch's meta device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
 
 from minigrpo.loading import read_config
 from minigrpo.models import VISION_FAMILIES
@@ -14,15 +15,15 @@ from minigrpo.replica import UNIT
 
 @dataclass(frozen=True)
 class Tower:
-    """A stack of layers, in numbers a row: a token of the language model, a patch of the vision tower.
+    """A stack of layers. A row is a token in the language model, a patch in the vision tower.
 
     Attributes:
-        layers: How many.
-        width: Numbers between layers, h.
-        mlp: Width of the MLP, m.
-        kept_mlp: Vectors of width m that the MLP keeps for the backward pass: 4 if gated, 2 if not.
-        query, key: Numbers of all query heads, and of all key-value heads.
-        weights: Of the matrices that a row meets in all layers.
+        layers: Number of layers.
+        width: Hidden size.
+        mlp: Intermediate size of the MLP.
+        kept_mlp: Vectors of size `mlp` that the MLP keeps of a row for the backward pass: 4 if gated, 2 if not.
+        query, key: Size of a row's queries, all heads together, and of its keys.
+        weights: Weights of the matrices that a row is multiplied by in all layers.
         largest: Parameters of the largest layer.
     """
 
@@ -41,14 +42,16 @@ class Shape:
     """A model.
 
     Attributes:
-        parameters: All of them, tied ones once.
+        parameters: Number of parameters, tied ones once.
         root: Those that FSDP gathers together: embeddings, head, patch embedding, mergers, norms, small blocks.
-        vocabulary: Rows of the head, V.
+        vocabulary: Rows of the LM head, V.
         text: The language model.
-        vision: The vision tower.
-        full_layers, window: How many of its layers attend from every patch to all, and to how many patches the others.
-        per_patch, per_image_token: Weights that a patch and an image token meet outside of its layers.
-        patch_values: Numbers of a patch.
+        vision: The vision tower; None without one.
+        full_layers: Its layers in which a patch attends to the whole image.
+        window: Patches along a side of the windows that patches attend to in its other layers.
+        merge: Patches along a side of an image token.
+        per_patch, per_image_token: Weights outside its layers that a patch, and an image token, is multiplied by.
+        patch_values: Numbers that make up a patch.
         kept_by_mergers: Numbers that the mergers keep of an image token for the backward pass.
     """
 
@@ -59,41 +62,44 @@ class Shape:
     vision: Tower | None = None
     full_layers: int = 0
     window: int = 0
+    merge: int = 1
     per_patch: int = 0
     per_image_token: int = 0
     patch_values: int = 0
     kept_by_mergers: int = 0
 
 
-def shape_of(path: str) -> Shape:
-    """Of a model folder (its weights may be missing) or hub id.
+def shape_of(model: str | PreTrainedConfig) -> Shape:
+    """The shape of a model folder (its weights may be missing), a hub id, or a configuration.
 
     Raises:
         OSError: there is no such model.
         ValueError: not a model that minigrpo trains.
     """
-    config, auto = read_config(path)
-    seeing = config.model_type in VISION_FAMILIES
+    config = model if isinstance(model, PreTrainedConfig) else read_config(model)[0]
+    has_vision = config.model_type in VISION_FAMILIES
+    auto = AutoModelForImageTextToText if has_vision else AutoModelForCausalLM
     with torch.device("meta"):
         net = auto.from_config(config)
-    decoder = net.model.language_model if seeing else net.model
+    decoder = net.model.language_model if has_vision else net.model
     text_config = config.get_text_config()
     heads = text_config.num_attention_heads
     size = getattr(text_config, "head_dim", None) or text_config.hidden_size // heads
     text = _tower(decoder.layers, text_config.hidden_size, heads * size, text_config.num_key_value_heads * size)
     total = _count(net)
-    if not seeing:
+    if not has_vision:
         return Shape(total, total - _units(decoder.layers), text_config.vocab_size, text)
     eyes, seen = net.model.visual, config.vision_config
     width = getattr(seen, "embed_dim", None) or seen.hidden_size  # Qwen2-VL calls its own width embed_dim
-    vision = _tower(eyes.blocks, width, width, width)
+    vision, patch = _tower(eyes.blocks, width, width, width), eyes.patch_embed.proj.weight
     mergers = [eyes.merger, *getattr(eyes, "deepstack_merger_list", ())]
-    outside, patch = total - _units(decoder.layers) - _units(eyes.blocks), eyes.patch_embed.proj.weight
-    full = len(getattr(seen, "fullatt_block_indexes", range(vision.layers)))
-    window = (getattr(seen, "window_size", 0) // seen.patch_size) ** 2
-    return Shape(total, outside, text_config.vocab_size, text, vision, full, window, patch.numel(),
-                 sum(map(_matrices, mergers)), patch[0].numel(),
-                 sum(3 * _linear(merger)[0].in_features for merger in mergers))
+    return Shape(
+        total, total - _units(decoder.layers) - _units(eyes.blocks), text_config.vocab_size, text, vision,
+        full_layers=len(getattr(seen, "fullatt_block_indexes", range(vision.layers))),
+        window=getattr(seen, "window_size", 0) // seen.patch_size, merge=seen.spatial_merge_size,
+        per_patch=patch.numel(), per_image_token=sum(map(_matrices, mergers)), patch_values=patch[0].numel(),
+        kept_by_mergers=sum(3 * _linear(merger)[0].in_features for merger in mergers),
+    )
 
 
 def _tower(layers: nn.ModuleList, width: int, query: int, key: int) -> Tower:
