@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
+from minigrpo.files import replacing
 from minigrpo.models import VLM
 
 
@@ -17,14 +16,6 @@ def export(vlm: VLM, folder: str | Path) -> Path:
         folder: Where to; an existing model there is replaced.
     """
     folder = Path(folder)
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    vlm.save(part)
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)  # aside, not away: at every moment one whole model is on disk
-    os.replace(part, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing(folder) as part:
+        vlm.save(part)
     return folder

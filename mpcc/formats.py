@@ -7,11 +7,11 @@ it stands, so that a conversion loses only what the target format has no field f
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minigrpo.files import replacing
 from mpcc.coco import check_box, read_json
 
 FORMAT, VERSION = "mpcc-pairs", 1
@@ -137,14 +137,9 @@ def write_lines(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # what a model says may hold lone surrogates, which no file can
-        draft.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Writes text, all of it or nothing."""
+    with replacing(path) as part:  # what a model says may hold lone surrogates, which no file can
+        part.write_text(text, encoding="utf-8", errors="replace")
 
 
 def _training_pairs(records: Sequence[Any], path: Path, split: str) -> list[Located]:

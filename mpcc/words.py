@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from minigrpo.files import replacing
 
 TOP = 15
 """Words that the paper's figure shows."""
@@ -69,10 +70,8 @@ def draw_words(path: str | Path, strategies: Mapping[str, Sequence[tuple[str, in
     for name, counted in strategies.items():
         if not counted:
             raise ValueError(f"no words to draw in {path}: {name} has none; did it reason at all?")
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    make_figure(strategies).savefig(part, format="png")
-    os.replace(part, path)
+    with replacing(path) as part:
+        make_figure(strategies).savefig(part, format="png")
 
 
 def draw_reasoning(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

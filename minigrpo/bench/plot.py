@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from minigrpo.files import replacing
 
 AXES = {"group_size": "completions of a prompt, G", "prompt": "image tokens of a prompt",
         "completion": "tokens of a completion"}
@@ -51,6 +52,5 @@ def draw_sweep(path: Path, name: str, points: Sequence[Mapping[str, Any]]) -> No
         axes.tick_params(labelsize=9, color=_GREY)
         if len(sides) > 1:
             axes.legend(frameon=False, fontsize=9, loc="best")
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")

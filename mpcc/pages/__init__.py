@@ -12,12 +12,13 @@ import hashlib
 import html
 import io
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from minigrpo.files import replacing
 
 _HERE = Path(__file__).parent
 _QUALITY = 85
@@ -32,21 +33,15 @@ def write(path: str | Path, name: str, title: str, data: Any, pictures: Iterable
         pictures: Each is embedded once; the script finds number k as `picture(k)`. Taken one at a time.
         side: Longest side in pixels; larger pictures are reduced to it.
     """
-    path = Path(path)
     style, script = _both(name, "css"), _both(name, "js")
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(_head(title, style, script))
-            file.write((_HERE / f"{name}.html").read_text(encoding="utf-8"))
-            file.write(f'<script type="application/json" id="data">{inert_json(data)}</script>\n')
-            for number, picture in enumerate(pictures):
-                # inert text: the browser decodes a picture only when the page shows it
-                file.write(f'<script type="text/plain" id="picture-{number}">{data_url(picture, side)}</script>\n')
-            file.write(f"<script>{script}</script>\n</body>\n</html>\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+        file.write(_head(title, style, script))
+        file.write((_HERE / f"{name}.html").read_text(encoding="utf-8"))
+        file.write(f'<script type="application/json" id="data">{inert_json(data)}</script>\n')
+        for number, picture in enumerate(pictures):
+            # inert text: the browser decodes a picture only when the page shows it
+            file.write(f'<script type="text/plain" id="picture-{number}">{data_url(picture, side)}</script>\n')
+        file.write(f"<script>{script}</script>\n</body>\n</html>\n")
 
 
 def data_url(picture: Image.Image, side: int) -> str:

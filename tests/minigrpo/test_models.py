@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 
 from minigrpo import VLM, Sample, load_model
+from minigrpo.bench.untrained import TEMPLATE
 from minigrpo.layout import continued_positions
 
 
@@ -157,7 +158,7 @@ def test_a_completion_ends_with_the_end_token_and_comes_back_as_its_text():
 def test_what_the_template_opens_an_answer_with_is_part_of_its_text_and_stands_once(opening):
     """Qwen3's thinking models end their generation prompt so, and leave it out of earlier turns."""
     tokenizer = tiny.tokenizer()
-    tokenizer.chat_template = tiny.TEMPLATE.replace("assistant\n{% endif", f"assistant\n{opening}{{% endif")
+    tokenizer.chat_template = TEMPLATE.replace("assistant\n{% endif", f"assistant\n{opening}{{% endif")
     vlm = VLM(tiny.net("llama"), tokenizer)
     assert vlm.opening == opening
     prompt = tokenizer.decode(vlm.encode(Sample("a", "x")).input_ids)
@@ -172,9 +173,9 @@ def test_what_the_template_opens_an_answer_with_is_part_of_its_text_and_stands_o
 
 
 @pytest.mark.parametrize("template", [
-    tiny.TEMPLATE,
+    TEMPLATE,
     "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}{{ messages[0].content }}<think>",
-    tiny.TEMPLATE.replace("assistant\n{% endif", "<|im_end|>assistant\n{% endif"),  # its header, not its text
+    TEMPLATE.replace("assistant\n{% endif", "<|im_end|>assistant\n{% endif"),  # its header, not its text
 ], ids=["as most", "one turn only", "another header"])
 def test_a_template_opens_no_answer(template):
     tokenizer = tiny.tokenizer()

@@ -1,11 +1,11 @@
 """Pairs files, converted both ways between our format and the authors' two."""
 
 import json
+import os
 
 import pytest
 from small_benchmark import our_pair, their_pair
 
-from mpcc import formats
 from mpcc.benchmark import read_benchmark
 from mpcc.formats import read_pairs, write_authors_evaluation, write_authors_training, write_pairs
 
@@ -84,7 +84,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     before = path.read_bytes()
     with pytest.raises(TypeError):
         write_pairs(path, "val2017", [our_pair(note=object())])
-    monkeypatch.setattr(formats.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_pairs(path, "val2017", [])
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
