@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minigrpo.files import replacing
 from minigrpo.progress import ROUNDING, number
 
 KNOWN = {
@@ -67,9 +67,8 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """
     if not history:
         raise ValueError(f"no step to draw in {path}")
-    part = path.with_name(path.name + ".part")
-    make_figure(history, path.parent.name).savefig(part, format="png")
-    os.replace(part, path)
+    with replacing(path) as part:
+        make_figure(history, path.parent.name).savefig(part, format="png")
 
 
 def panels_of(history: Sequence[Mapping[str, Any]]) -> list[Panel]:

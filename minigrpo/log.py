@@ -14,7 +14,6 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import shutil
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any
 
 from minigrpo.config import Config, to_toml
 from minigrpo.curves import draw_curves
+from minigrpo.files import replacing
 from minigrpo.progress import LoggedCompletion, figures, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks
 from minigrpo.task import GroupContext, Task
@@ -127,12 +127,9 @@ class RunLog:
         if not self._first:
             return
         self._end_line()
-        part = self.dir / "result.json.part"
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.dir / "result.json")
+        with replacing(self.dir / "result.json") as part:
+            text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False)
+            part.write_text(text + "\n", encoding="utf-8")
         if self._history:
             draw_curves(self.dir / "curves.png", self._history)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from minigrpo import VLM, Group, Packed, Policy, load_model, pack, sft_loss
 from minigrpo.cpu import keep_freed_memory
+from minigrpo.step import accumulate
 from mpcc.progress import progress_bar
 from mpcc.scenes.curriculum import lesson, letters
 from mpcc.scenes.evaluation import measure
@@ -70,7 +71,7 @@ def main() -> None:
 
 def train(vlm: VLM, folder: Path, steps: int, seconds: float, seed: int) -> int:
     """Trains `vlm`, which came from `folder`, in place; returns the steps made, fewer if `seconds` ran out."""
-    policy = Policy(vlm).train()
+    policy = Policy(vlm, autocast=torch.bfloat16).train()
     optimizers = _optimizers(vlm.net)
     began, shown = time.monotonic(), deque(maxlen=50)
     # a process of its own draws the next scenes while the model learns from these
@@ -88,15 +89,12 @@ def train(vlm: VLM, folder: Path, steps: int, seconds: float, seed: int) -> int:
                 group["lr"] = group["initial_lr"] * _schedule(step, progress)
         coming.append(painter.submit(_paint, step + AHEAD, progress))
         packed, weights = coming.popleft().result()
-        with torch.autocast("cpu", torch.bfloat16):
-            logps = policy(packed).logps
-        loss = sft_loss(logps, weights)
         vlm.net.zero_grad()
-        loss.backward()
+        loss = accumulate(policy, [packed], lambda _, batch, out, weights=weights: sft_loss(out.logps, weights))
         torch.nn.utils.clip_grad_norm_(vlm.net.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        shown.append(loss.item())
+        shown.append(loss)
         bar.set_postfix(loss=f"{sum(shown) / len(shown):.4f}", refresh=False)
         bar.update()
     bar.close()
