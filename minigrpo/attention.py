@@ -25,7 +25,7 @@ LANGUAGE = "minigrpo"
 VISION = "minigrpo_flash_windows"
 """transformers hands all windows with their bounds to a function whose name holds "flash", others get one each."""
 
-HARMLESS = {"dropout", "position_ids", "use_cache", "is_causal", "output_attentions", "cu_seq_lens_q"}
+HARMLESS = {"dropout", "position_ids", "use_cache", "is_causal", "output_attentions"}
 """What a layer may hand over beside scale and layout: it says nothing that the layout does not say."""
 
 

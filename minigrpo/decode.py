@@ -101,16 +101,19 @@ class DecodeLayout:
     def __init__(self, cache: KVCache, prompt_of_row: Tensor, prompt_lengths: Tensor,
                  first: Tensor | None = None) -> None:
         self.cache = cache
+        # Rows are sorted by prompt. One product per prompt wants a rectangle, prompts × slots of cells, of which a row
+        # takes one: with 3 rows of prompt 0 and 1 of prompt 1, slots = 3, cells 0, 1, 2 and 3; 4 and 5 stay empty.
         self.prompts, rows = len(prompt_lengths), len(prompt_of_row)
-        counts = torch.bincount(prompt_of_row, minlength=self.prompts)
+        counts = torch.bincount(prompt_of_row, minlength=self.prompts)  # [N]
         self.slots = int(counts.max())
-        slot = torch.arange(rows, device=counts.device) - (counts.cumsum(0) - counts)[prompt_of_row]
-        self.cell = prompt_of_row * self.slots + slot
+        slot = torch.arange(rows, device=counts.device) - (counts.cumsum(0) - counts)[prompt_of_row]  # [R]
+        self.cell = prompt_of_row * self.slots + slot  # [R]
         self.full = rows == self.prompts * self.slots  # then rows are the cells, in order
-        beyond = torch.arange(cache.width, device=counts.device) >= prompt_lengths[:, None]
+        beyond = torch.arange(cache.width, device=counts.device) >= prompt_lengths[:, None]  # [N, P_max]
         self.beyond = beyond[:, None, None] if bool(beyond.any()) else None
         padding = 0 if first is None else int(first.max())
         self.first = first[:, None, None, None] if padding else None
+        # [R, 1, 1, padding]: rows before a completion's first, where others have begun already
         self.unused = torch.arange(padding, device=counts.device) < self.first if padding else None
 
     def begin(self, token: Tensor) -> None:
@@ -122,7 +125,7 @@ class DecodeLayout:
         if self.cache.fixed:
             self.cache.place = token + self.cache.begun
             columns = torch.arange(self.cache.reach, device=token.device)
-            unused = (columns > self.cache.place)[None, None, None]
+            unused = (columns > self.cache.place)[None, None, None]  # the whole block is read
             self.unused = unused if self.first is None else unused | (columns < self.first)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
@@ -132,16 +135,17 @@ class DecodeLayout:
         own_k, own_v = self.cache.append(layer, key[0].transpose(0, 1), value[0].transpose(0, 1))
         # nothing is stored of prompts of one token: the first step takes it
         prompt_k, prompt_v = self.cache.prompts.get(layer) or [key.new_zeros(self.prompts, kv_heads, 0, dim)] * 2
-        q = query[0].transpose(0, 1).reshape(rows, kv_heads, heads // kv_heads, dim)
+        q = query[0].transpose(0, 1).reshape(rows, kv_heads, heads // kv_heads, dim)  # [R, H_kv, h, D], h to a key head
         q = q * (dim**-0.5 if scale is None else scale)
-        shared, own = self._by_group(q) @ prompt_k.transpose(-1, -2), q @ own_k.transpose(-1, -2)
+        shared = self._by_group(q) @ prompt_k.transpose(-1, -2)  # [N, H_kv, slots · h, P_max]
+        own = q @ own_k.transpose(-1, -2)  # [R, H_kv, h, reach]
         if self.beyond is not None:
             shared.masked_fill_(self.beyond, float("-inf"))
         if self.unused is not None:
             own[..., : self.unused.shape[-1]].masked_fill_(self.unused, float("-inf"))
         # joined by group, not by row: a prompt's scores are many and stay where they are
         weights = torch.cat([shared, self._by_group(own)], dim=-1).softmax(-1)
-        of_shared, of_own = weights.split([shared.shape[-1], own.shape[-1]], dim=-1)
+        of_shared, of_own = weights.split([shared.shape[-1], own.shape[-1]], dim=-1)  # one softmax over both
         out = self._by_row(of_shared @ prompt_v, q) + self._by_row(of_own, q) @ own_v
         return out.reshape(1, rows, heads, dim)
 

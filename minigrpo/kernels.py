@@ -37,6 +37,7 @@ class Buckets:
     """Padded attention over sequences whose own rows make up the packed tensor, each row once."""
 
     def __init__(self, sequences: Sequence[Rows], device: torch.device) -> None:
+        # longest first, prompts apart from completions; a bucket ends where padding would cost more than a call
         parts: list[list[Rows]] = []
         for rows in sorted(sequences, key=lambda s: (len(s.shared) > 0, len(s.own)), reverse=True):
             longest = parts[-1][0] if parts else rows
@@ -50,10 +51,10 @@ class Buckets:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Output [1, T, H, D] for query [1, H, T, D], key and value [1, H_kv, T, D]."""
         out = []
-        for queries, keys, mask in self.buckets:
+        for queries, keys, mask in self.buckets:  # [B, C], [B, P + C], [B, 1, C, P + C]
             q, k, v = (_gather(x, i) for x, i in ((query, queries), (key, keys), (value, keys)))
-            out.append(dense(q, k, v, scale, mask).transpose(1, 2).flatten(0, 1))
-        return torch.cat(out).index_select(0, self.back)[None]
+            out.append(dense(q, k, v, scale, mask).transpose(1, 2).flatten(0, 1))  # [B · C, H, D]
+        return torch.cat(out).index_select(0, self.back)[None]  # packed order again, padding dropped
 
 
 def _bucket(part: Sequence[Rows], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

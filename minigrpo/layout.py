@@ -4,6 +4,23 @@
 without its last token, which opens each of its completions instead: the inputs of completion c are
 [last prompt token, c₁, …, cₙ₋₁] and their outputs predict exactly [c₁, …, cₙ]. So the LM head runs on completion rows
 only, and no forward is spent on a token that predicts nothing.
+
+Row (down) sees row (across), for a prompt p with completions a and b and a prompt q with completion c:
+
+        p p p a a a b b q q c c c
+    p   x . . . . . . . . . . . .
+        x x . . . . . . . . . . .
+        x x x . . . . . . . . . .
+    a   x x x x . . . . . . . . .
+        x x x x x . . . . . . . .
+        x x x x x x . . . . . . .
+    b   x x x . . . x . . . . . .
+        x x x . . . x x . . . . .
+    q   . . . . . . . . x . . . .
+        . . . . . . . . x x . . .
+    c   . . . . . . . . x x x . .
+        . . . . . . . . x x x x .
+        . . . . . . . . x x x x x
 """
 
 from __future__ import annotations

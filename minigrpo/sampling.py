@@ -115,6 +115,7 @@ def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     probabilities = logits.softmax(-1)  # [R, V]
     short = -logits.shape[-1] % BLOCK
     blocks = (F.pad(probabilities, (0, short)) if short else probabilities).unflatten(-1, (-1, BLOCK))  # [R, V', BLOCK]
+    # the block in which the random share of all probability is reached, then the place within it
     block, within = _invert(blocks.sum(-1), uniforms[:, None])
     place, _ = _invert(blocks.take_along_dim(block[..., None], 1)[:, 0], within)
     ids = (block * BLOCK + place).clamp(max=logits.shape[-1] - 1)  # NaN is above everything; its log-probability tells

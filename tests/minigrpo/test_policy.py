@@ -155,7 +155,7 @@ def test_banned_ids_get_no_probability_however_large_their_logits():
 
 
 def test_a_sequence_is_its_reasoning_and_its_answer():
-    """M1 (MPCC Eq. 1): log p(y | x) = log p(y_r | x) + log p(o | x, y_r)."""
+    """MPCC Eq. 1: log p(y | x) = log p(y_r | x) + log p(o | x, y_r)."""
     vlm, _ = exact_pair("qwen2_5_vl")
     prompt = vlm.encode(tiny.samples()[0])
     reasoning, answer = vlm.tokenizer("<think>a</think>")["input_ids"], vlm.encode_completion("<answer>b</answer>")
