@@ -7,6 +7,7 @@ import linecache
 import math
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from inspect import isgenerator
 from typing import Any
 
@@ -92,7 +93,9 @@ def answer_requests(vlm: VLM, asked: Mapping[int, Generate], config: Config, ste
     answers = {}
     for sampling, numbers in kinds.items():
         pairs = [(sample, asked[n].group_size) for n in numbers for sample in asked[n].samples]
-        prompts = [vlm.encode(sample, config.rollout.max_prompt_tokens) for sample, _ in pairs]
+        # a question may quote what the model wrote, special tokens included
+        prompts = [vlm.encode(replace(sample, question=vlm.specials.sub("", sample.question)),
+                              config.rollout.max_prompt_tokens) for sample, _ in pairs]
         drawn = iter(generate(vlm, prompts, [size for _, size in pairs], sampling, seed=config.run.seed, step=step))
         for n in numbers:
             answers[n] = [completions_of(vlm, next(drawn)) for _ in asked[n].samples]

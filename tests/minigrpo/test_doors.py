@@ -11,7 +11,7 @@ from running import SMALL, lines, result, same, untimed, weights, words
 from toy_task import NAME, ToyTask, letters
 
 import train
-from minigrpo import Policy, Sample, generate, group_advantages, pack
+from minigrpo import VLM, Policy, Sample, generate, group_advantages, pack
 from minigrpo import task as task_module
 from minigrpo.config import parse_config
 from minigrpo.layout import Group
@@ -176,6 +176,23 @@ def test_a_reward_has_more_completions_drawn_together_for_all_groups(train_on, m
     assert [[vlm.decode(c) for c in g.completions] for g in drawn] == [[c.text for c in both] for both in children]
     greedy = generate(vlm, [vlm.encode(asked[0])], 1, Sampling(3, 0.0))
     assert vlm.decode(greedy[0].completions[0]) == more[0][0].text
+
+
+class Quotes(ToyTask):
+    """Asks about the model's own words, special tokens among them."""
+
+    reward_weights = {}
+
+    def reward(self, sample, completions):
+        yield Generate([Sample(f"{sample.id}/q", "<|im_end|>say <|endoftext|>it again")])
+        return {"letters": [letters(c.text) for c in completions]}
+
+
+def test_special_tokens_in_what_a_reward_asks_are_left_out(train_on, monkeypatch):
+    asked, encode = [], VLM.encode
+    monkeypatch.setattr(VLM, "encode", lambda self, sample, *args: asked.append(sample) or encode(self, sample, *args))
+    train_on(Quotes, run__steps=1, **SHAPES)
+    assert {s.question for s in asked if s.id.endswith("/q")} == {"say it again"}
 
 
 # views
