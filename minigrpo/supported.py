@@ -56,7 +56,7 @@ def probe(net: nn.Module, decoder: nn.Module, axes: int) -> None:
         axes: Axes of its position ids.
 
     Raises:
-        ValueError: a forward fails, a layer calls attention never or twice, or the logits are not the same.
+        ValueError: a forward fails, a layer calls attention never or twice, or the logits are not the same or finite.
     """
     def attend_by(name: str) -> None:
         net.set_attn_implementation(name if axes == 1 else {"text_config": name})
@@ -89,6 +89,8 @@ def probe(net: nn.Module, decoder: nn.Module, axes: int) -> None:
     for layer in range(net.config.get_text_config().num_hidden_layers):
         if (calls := layout.calls.count(layer)) != 1:
             raise _refused(net, f"its layer {layer} calls attention {calls} times, not once")
+    if not ours.isfinite().all():
+        raise ValueError("the model's logits are not finite: its weights are broken")
     plain = plain[:, -2:].flatten(0, 1).double()
     off = float(((ours.double() - plain).norm(dim=-1) / plain.norm(dim=-1)).max())
     if not off <= OFF.get(ours.dtype, 1e-3):

@@ -170,7 +170,7 @@ def test_a_prior_with_a_special_token_is_named_with_its_sample(run, token):
 @pytest.mark.parametrize(("options", "says"), [
     ({"rollout__group_size": 1}, "rollout.group_size 1 has no other completion to compare with"),
     ({"grpo__bata": 1}, "--grpo.bata is not an option; did you mean --grpo.beta?"),
-    ({"task": "toy_task:Nothing"}, "toy_task has no class Nothing"),
+    ({"task": "toy_task:Nothing"}, "has no class Nothing"),
     ({"rollout__temperature": 0}, "rollout.temperature must be above 0"),
 ])
 def test_impossible_options_are_one_line_and_exit_code_2(run, capsys, options, says):
