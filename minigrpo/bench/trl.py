@@ -1,7 +1,7 @@
 """The side "trl": TRL's GRPOTrainer, driven step by step from outside.
 
-It trains as it does for anyone: generation by transformers, the settings of GRPO as its own defaults or as ours where
-both have them. A subclass looks at the clock, a callback waits for the next turn.
+It trains as it does for anyone: transformers generates, and settings are TRL's defaults, or ours where both have them.
+A subclass times the phases, and a callback waits before each step until it is asked for.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def run(workload: Workload, folder: Path, link) -> None:
     micro_batch = workload.micro_batch or sequences_that_fit(workload)
 
     class Timed(trl.GRPOTrainer):
-        """Looks at the clock where a phase begins and ends."""
+        """Times the phases."""
 
         def _generate(self, *args, **kwargs):
             with meter.phase("rollout"):
