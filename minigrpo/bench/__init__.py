@@ -1,5 +1,5 @@
-"""The benchmark: what a GRPO step costs in minigrpo, and what it costs elsewhere; `python -m minigrpo.bench --help`.
+"""The benchmark: what a GRPO step costs in minigrpo and in others; `python -m minigrpo.bench --help`.
 
-Every side (ours, plain transformers, TRL) runs in a process of its own on the same model folder, so that its peak
-memory is its own and steps can alternate: `worker.py` is that process, `ours.py`, `plain.py`, `trl.py` are the sides.
+minigrpo, plain transformers and TRL are its sides. Each runs in a process of its own (`worker.py`) on the same model
+folder, so that its peak memory is its own and steps can take turns; `ours.py`, `plain.py` and `trl.py` make the steps.
 """

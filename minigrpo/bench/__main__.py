@@ -7,8 +7,9 @@
     python -m minigrpo.bench --workload gpu --graphs --against trl             Qwen2.5-VL-3B's shape on a GPU
 
 Model and data are random, so nothing is downloaded; every completion has the full length. Tokens per second are
-completion tokens of a step over the seconds of a phase. Shares are of the rate of large matrix products here,
-measured in the same run; minigrpo/bench/flops.py says how arithmetic is counted.
+completion tokens of a step over the seconds of a phase. "of rate" is the share of the speed that large matrix products
+reach here, measured in the same run; minigrpo/bench/flops.py says how arithmetic is counted. Nothing is written but a
+sweep's plot, into the current folder unless --plot says where.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def _parser() -> Parser:
     add("--checkpointing", action="store_true", help="recompute activations in the backward pass, on both sides")
     add("--graphs", action="store_true", help="minigrpo replays its decode steps from CUDA graphs")
     add("--sweep", nargs=2, metavar=("NAME", "VALUES"), help="vary group_size, prompt or completion: group_size 4,8,16")
-    add("--plot", type=Path, help="where a sweep's curves go (default bench_NAME.png)")
+    add("--plot", type=Path, help="PNG file of a sweep's curves (default ./bench_NAME.png)")
     add("--json", action="store_true", help="print one JSON object as the last line")
     return parser
 

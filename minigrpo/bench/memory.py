@@ -12,7 +12,7 @@ USED = 0.9
 def sequences_that_fit(workload: Workload, free: int | None = None) -> int:
     """The largest divisor of the step's completions whose forward and backward fit into `free` bytes.
 
-    To be asked before a model is loaded: weights, gradients, AdamW's two averages and the reference are to fit too.
+    Call it before a model is loaded: weights, gradients, AdamW's two averages and the reference have to fit, too.
     """
     room = USED * (free_memory(workload.device) if free is None else free)
     room -= (4 + (workload.beta > 0)) * _size(workload) * workload.shape.parameters
@@ -24,18 +24,19 @@ def sequences_that_fit(workload: Workload, free: int | None = None) -> int:
 def bytes_of_sequence(workload: Workload) -> int:
     """About what the activations of one prompt, its image and one completion take, kept for the backward pass.
 
-    A layer is taken to keep 24 vectors of its width and 7 of its MLP's for each token, what the allocator holds on to
-    included. That is 0.9 GB on the cpu workload, where plain was seen to take 0.5, and TRL between 0.7 and 1.
+    A layer is assumed to keep 24 vectors of its hidden size and 7 of its MLP's for each token, and with them what the
+    allocator does not give back. That makes 0.9 GB on the cpu workload; measured were 0.5 in plain, 0.7 to 1 in TRL.
     """
     text, vision, (rows, columns) = workload.shape.text, workload.shape.vision, workload.grid
     tokens = (workload.prompt_tokens + workload.completion) * (24 * text.width + 7 * text.mlp)
     patches = rows * columns * (24 * vision.width + 7 * vision.mlp)
     layers, blocks = text.layers, vision.layers
-    if workload.checkpointing:  # one layer at a time, and the inputs of all
+    if workload.checkpointing:  # one whole layer, and the inputs of all, a sixteenth of a layer each
         layers, blocks = 1 + layers // 16, 1 + blocks // 16
     logits = 4 * workload.completion * workload.shape.vocabulary
     return _size(workload) * (tokens * layers + patches * blocks) + 4 * logits
 
 
 def _size(workload: Workload) -> int:
+    """Bytes of a number."""
     return 4 if workload.dtype == "float32" else 2

@@ -20,11 +20,11 @@ COPIED = {"cpu": 2**28, "cuda": 2**31}
 
 
 class Meter:
-    """Measures the phases of a step. Memory is what torch allocates on a GPU, and on a CPU all that the process holds.
+    """Measures the phases of a step; what lies between `begin` and `end` is the phase "step".
 
-    That takes in what an earlier phase has freed and the allocator keeps (`cpu.keep_freed_memory`); the step's
-    peak stands. A phase that is entered several times in a step is added up; between `begin` and `end` is the phase
-    "step".
+    A phase that is entered several times in a step is added up. On a GPU memory is what torch has allocated. On a
+    CPU it is all that the process holds, which includes what an earlier phase freed and the allocator kept
+    (`cpu.keep_freed_memory`), so that there only the step's peak is exact.
     """
 
     def __init__(self, device: str) -> None:
@@ -80,7 +80,7 @@ class Meter:
         return time.perf_counter()
 
     def _look(self) -> float:
-        """The peak since the last reset, which the step's peak takes in."""
+        """The peak since the last reset; the step's peak is the largest of them."""
         peak = _peak(self.device)
         self.peak = max(self.peak, peak)
         return peak
@@ -95,7 +95,7 @@ def _reset_peak(device: torch.device) -> None:
 
 
 def _peak(device: torch.device) -> float:
-    """Bytes. Where a system keeps no peak that can be reset, it is that of the process's life."""
+    """Peak bytes since the last reset; on systems whose peak cannot be reset, since the process began."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated())
     status = Path("/proc/self/status")
@@ -106,7 +106,7 @@ def _peak(device: torch.device) -> float:
 
 
 def matrix_rate(device: str, dtype: str, seconds: float = 1.0) -> float:
-    """Operations per second of products of large square matrices, the best of many, as the engine computes them."""
+    """Operations per second of products of large square matrices, computed as the engine does; the best of many."""
     side = MATRIX[device]
     a, b = (torch.randn(side, side, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     fast = device == "cpu" and dtype == "float32" and has_slow_products()
@@ -114,13 +114,13 @@ def matrix_rate(device: str, dtype: str, seconds: float = 1.0) -> float:
 
 
 def memory_rate(device: str, seconds: float = 1.0) -> float:
-    """Bytes per second that are read and written when much is copied, the best of many."""
+    """Bytes per second read and written by large copies, the best of many."""
     source, target = (torch.zeros(COPIED[device], device=device, dtype=torch.uint8) for _ in range(2))
     return 2 * COPIED[device] / fastest(lambda: target.copy_(source), device, seconds)
 
 
 def fastest(run: Callable[[], object], device: str, seconds: float = 1.0) -> float:
-    """Seconds of the fastest call of `run`, repeated for about so long."""
+    """Seconds of the fastest call of `run`, which is repeated for about `seconds`."""
     best, until = float("inf"), time.perf_counter() + seconds
     run()
     while best == float("inf") or time.perf_counter() < until:
@@ -135,11 +135,11 @@ def fastest(run: Callable[[], object], device: str, seconds: float = 1.0) -> flo
 
 
 def free_memory(device: str) -> int:
-    """Bytes that can still be had."""
+    """Bytes that can still be allocated."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     file = Path("/proc/meminfo")
-    if not file.exists():  # half of what there is
+    if not file.exists():  # not Linux: half of the machine's memory
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     line = next(line for line in file.read_text().splitlines() if line.startswith("MemAvailable"))
     return int(line.split()[1]) * 1024

@@ -97,8 +97,8 @@ class Ours:
 
     def _read(self, decoding: Decoding) -> int:
         """Bytes of the weights, keys and values that the step that was just made had to read."""
-        cache, net = decoding.cache, self.replica
-        tensors = [*net.decoder.layers.parameters(), net.net.lm_head.weight]
+        cache, vlm = decoding.cache, self.replica
+        tensors = [*vlm.decoder.layers.parameters(), vlm.net.lm_head.weight]
         tensors += [x for pair in cache.prompts.values() for x in pair]
         tensors += [x[:, :, : cache.length] for pair in cache.own.values() for x in pair]
         return sum(x.numel() * x.element_size() for x in tensors)

@@ -94,7 +94,7 @@ def heading(found: Mapping[str, Any]) -> str:
     """What was measured, and where, in a few lines."""
     w, sides = found["workload"], found.get("points", [found])[0]
     versions = ", ".join(f"{name} {version}" for name, version in w["versions"].items())
-    lines = [f"{found['sweep']} is varied; what is said of it here is for its first value"] if "sweep" in found else []
+    lines = [f"{found['sweep']} is varied; these lines describe its first value"] if "sweep" in found else []
     lines += [
         f"{w['name']}: Qwen2.5-VL of {w['parameters'] / 1e6:.1f}M parameters, random weights, {w['dtype']}",
         f"{w['prompts']} prompts of {w['prompt_tokens']} tokens, {w['image_tokens']} of them an image of "

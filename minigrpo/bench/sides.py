@@ -20,12 +20,12 @@ Say = Callable[[str], None]
 
 
 class SideError(RuntimeError):
-    """A side's process ended before its time. The message is one line."""
+    """A side's process ended before it had answered. The message is one line."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a side said of itself, its steps as `Meter.end` gives them, and ours' figures of decoding."""
+    """Facts that a side states, its steps as `Meter.end` gives them, and for ours the figures of decoding."""
 
     facts: dict[str, Any]
     steps: list[dict[str, dict[str, float]]]
@@ -67,7 +67,7 @@ class Side:
         Raises:
             SideError: the process has ended instead.
         """
-        with contextlib.suppress(BrokenPipeError):  # it has said why
+        with contextlib.suppress(BrokenPipeError):  # the process has ended; _answer raises with its last words
             print(word, file=self.process.stdin, flush=True)
         return self._answer()
 
@@ -86,8 +86,8 @@ class Side:
 def measure(workload: Workload, names: Sequence[str], folder: Path, say: Say) -> dict[str, Measured]:
     """Runs the sides and gives what each did, after one step of each that does not count.
 
-    On a CPU they take turns, step by step, so that whatever else the machine does meets both alike. On a GPU, where
-    they would not fit together, one comes after the other.
+    On a CPU they take turns, step by step, so that other load on the machine slows both alike. On a GPU, whose memory
+    would not hold both, one runs after the other.
 
     Raises:
         SideError: a side did not finish.

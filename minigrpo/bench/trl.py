@@ -1,7 +1,7 @@
 """The side "trl": TRL's GRPOTrainer, driven step by step from outside.
 
-It trains as it does for anyone: generation by transformers, the settings of GRPO as its own defaults or as ours where
-both have them. A subclass looks at the clock, a callback waits for the next turn.
+It trains as it does for anyone: transformers generates, and settings are TRL's defaults, or ours where both have them.
+A subclass times the phases, and a callback waits before each step until it is asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from minigrpo.bench.ours import OPTIM
 from minigrpo.bench.untrained import SPECIALS
 from minigrpo.bench.workload import Workload
 
+LEFT = {"padding_side": "left", "truncation_side": "left"}
+
 
 def run(workload: Workload, folder: Path, link) -> None:
     """Trains; every step waits until the other end of `link` asks for it."""
@@ -30,7 +32,7 @@ def run(workload: Workload, folder: Path, link) -> None:
     micro_batch = workload.micro_batch or sequences_that_fit(workload)
 
     class Timed(trl.GRPOTrainer):
-        """Looks at the clock where a phase begins and ends."""
+        """Times the phases."""
 
         def _generate(self, *args, **kwargs):
             with meter.phase("rollout"):
@@ -98,6 +100,7 @@ def _settings(trl, workload: Workload, folder: Path, micro_batch: int, processor
 def load_processor(folder: Path) -> tuple[Any, str]:
     """The model's processor, and what has to be said about it.
 
+    It pads on the left, as TRL's own does: TRL joins the processor's padded rows with prompts that it pads on the left.
     Without torchvision Qwen's processor does not load, since its part for videos needs it; nothing here is a video, so
     that part is left out, and images go through transformers' PIL backend, as they do in ours.
     """
@@ -105,7 +108,7 @@ def load_processor(folder: Path) -> tuple[Any, str]:
     from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
 
     if find_spec("torchvision") is not None:
-        return AutoProcessor.from_pretrained(folder), ""
+        return AutoProcessor.from_pretrained(folder, **LEFT), ""
 
     class ImagesOnly(Qwen2_5_VLProcessor):
         """Without a video processor: transformers reads the parts from this signature."""
@@ -113,7 +116,7 @@ def load_processor(folder: Path) -> tuple[Any, str]:
         def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
             super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **LEFT)
     images = AutoImageProcessor.from_pretrained(folder, backend="pil")
     return ImagesOnly(images, tokenizer, tokenizer.chat_template), "torchvision is not installed: its processor runs " \
         "without its video part, in this process only"

@@ -21,7 +21,7 @@ from minigrpo.task import Sample
 MAX_TOKENS = 32768
 TEMPLATE_TOKENS = 7
 """Text tokens that the template adds to a question about one image."""
-SIDE = 28
+TOKEN_PIXELS = 28
 """Pixels along a side of an image token: two patches of 14."""
 
 MODELS = {
@@ -97,7 +97,7 @@ class Workload:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches of an image, as the image processor rounds its size."""
         width, height = self.image
-        return 2 * max(1, round(height / SIDE)), 2 * max(1, round(width / SIDE))
+        return 2 * max(1, round(height / TOKEN_PIXELS)), 2 * max(1, round(width / TOKEN_PIXELS))
 
     @property
     def image_tokens(self) -> int:
@@ -140,15 +140,15 @@ WORKLOADS = {
 
 
 def with_image_tokens(workload: Workload, tokens: int) -> Workload:
-    """The workload with images of about so many tokens, close to 4 : 3."""
+    """The workload with images of about so many tokens, width to height about 4 : 3."""
     def badness(rows: int) -> tuple[int, float]:
         columns = max(1, round(tokens / rows))
         return abs(rows * columns - tokens), abs(np.log(columns / rows * 3 / 4))
 
-    # a row more or less may hit the number exactly, but a strip is no picture
+    # among shapes that are not far from 4 : 3 the one with the closest number of tokens
     near = [rows for rows in range(1, tokens + 1) if 0.5 <= rows / (tokens * 3 / 4) ** 0.5 <= 1.6] or [1]
     rows = min(near, key=badness)
-    return replace(workload, image=(max(1, round(tokens / rows)) * SIDE, rows * SIDE))
+    return replace(workload, image=(max(1, round(tokens / rows)) * TOKEN_PIXELS, rows * TOKEN_PIXELS))
 
 
 def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:

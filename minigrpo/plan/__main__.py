@@ -5,8 +5,8 @@
     python -m minigrpo.plan --machine here --model mpcc/scenes/model --image 240x160
 
 Every other option is one of train.py, whose configuration is read as train.py reads it. Only config.json and
-preprocessor_config.json of the model are needed. Memory is counted from what the engine keeps. Seconds take the
-machine's data sheet, or with `--machine here` its measured rates, and a share of them that a step is taken to reach.
+preprocessor_config.json of the model are needed. Memory is counted from what the engine keeps. Seconds come
+from the machine's data sheet, or with `--machine here` from measured rates, and from an assumed share of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GPUS = {
     "h200": Machine("H200", "cuda", 141 * GB, 989e12, 4.8e12, 450e9, 50e9, 0.4, 0.6),
 }
 TASK = "minigrpo.task:Task"
-"""What stands for the task, of which a plan needs no samples."""
+"""Stands in for the run's task, whose samples a plan does not need."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """Memory and seconds of a GRPO step, part by part, from a model's shape and a run's configuration.
 
-Everything is for the rank that has most to do. Activations are what the backward pass needs: for each row of a layer
-the inputs of its products, norms and gates; with gradient checkpointing one layer's, and the inputs of all. Attention
-keeps no scores, but every completion reads its own copy of its prompt's keys and values.
+Everything is for the rank with the most prompts. Activations are what the backward pass needs: for each row of a layer
+the inputs of its products, norms and gates; with gradient checkpointing those of one layer, and the inputs of all. The
+attention keeps no scores, but every completion reads a copy of its prompt's keys and values.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Machine:
     """One of the devices of a run.
 
     Attributes:
-        name: What it is called.
+        name: For the printed plan.
         kind: "cuda" or "cpu".
         memory: Bytes.
         rate: Operations per second of matrix products.
         bandwidth: Bytes per second from its memory.
         link: Bytes per second from the other devices.
         host_link: Bytes per second from the host's memory.
-        rate_share, bandwidth_share: What a step is taken to reach of the two.
+        rate_share, bandwidth_share: Share of the two that a step is assumed to reach.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Load:
-    """What a step brings to one rank.
+    """What one rank has to do in a step.
 
     Attributes:
-        ranks: Of the run.
-        compute: Bytes of a number in products: 2 in bfloat16, 4 in float32.
-        prompts: Of this rank.
+        ranks: Ranks of the run.
+        compute: Bytes of a number in matrix products: 2 in bfloat16, 4 in float32.
+        prompts: Prompts of this rank.
         text, image: Text tokens and image tokens of a prompt.
         grid: Rows and columns of its image's patches.
     """
@@ -74,17 +74,17 @@ class Load:
 
 
 HOST_BANDWIDTH = 1e11
-"""Bytes per second that all ranks together are taken to reach in host memory, where offloaded weights are updated."""
+"""Bytes per second that all ranks together are assumed to reach in host memory, where AdamW runs if it is offloaded."""
 
 RESERVE = 0.08
 """Share of a device's memory that is left to the driver and to gaps between tensors."""
 
 
 def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[str, float]:
-    """Bytes of each part; `peak` is what is held at once at the worst time, and `host` what is offloaded.
+    """Bytes of each part; `peak` is the most that is held at once, and `host` what is offloaded to host memory.
 
-    The parts that stay are float32 weights, gradients and AdamW's averages, replica and reference. Beside them are
-    either, in the update, activations, working weights and head, or, in the rollout, cache, logits and prefill.
+    Float32 weights, gradients, AdamW's averages, the replica and the reference are always there. In the update
+    activations, working weights and the head's logits come on top, in the rollout cache, logits and prefill.
     """
     size, master = shape.parameters, max(4, load.compute)
     sharded = {
@@ -97,7 +97,7 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
     stays = {
         **({} if config.model.offload else sharded),
         "replica": load.compute * size if several or half else 0.0,
-        # FSDP keeps the root of what has no backward pass
+        # FSDP keeps the root gathered after a forward that no backward pass follows
         "reference": load.compute * (shape.root + (size - shape.root) / load.ranks) if with_reference else 0.0,
     }
     largest = max(shape.root, shape.text.largest)
@@ -105,8 +105,8 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
     kept, recomputed = activations(shape, config, load, machine)
     update = {
         "activations": kept + recomputed,
-        # FSDP holds the root and two layers whole, and the gradient of the largest of them until it is spread; on one
-        # GPU autocast keeps its copies
+        # FSDP gathers the root and two layers, and the gradient of the largest until it is scattered; without FSDP
+        # autocast keeps a copy of the weights in half precision
         "working weights": load.compute * (shape.root + 2 * shape.text.largest) + (load.compute + 4) * largest
         if several else load.compute * size if half else 0.0,
         "head": 16.0 * min(HEAD_ELEMENTS[machine.kind], predicted * shape.vocabulary),
@@ -126,7 +126,7 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
 
 
 def activations(shape: Shape, config: Config, load: Load, machine: Machine) -> tuple[float, float]:
-    """Bytes that one micro-batch keeps for its backward pass, and those of the one layer that is recomputed in it."""
+    """Bytes that a micro-batch keeps for its backward pass, and those of the one layer that is recomputed at a time."""
     prompts, completions = _micro_batch(config, load)
     length, prompt = config.rollout.max_new_tokens, load.prompt - 1
     tokens = prompts * prompt + completions * length
@@ -146,13 +146,13 @@ def activations(shape: Shape, config: Config, load: Load, machine: Machine) -> t
 
 
 def cache(shape: Shape, load: Load, prompts: int, rows: int, length: int) -> float:
-    """Bytes of keys and values of prompts, once each, and of their completions."""
+    """Bytes of the keys and values of prompts, once each, and of `rows` completions of `length` tokens."""
     tokens = prompts * (load.prompt - 1) + rows * length
     return load.compute * 2.0 * shape.text.layers * shape.text.key * tokens
 
 
 def largest_budget(shape: Shape, config: Config, load: Load, machine: Machine) -> int:
-    """The most `optim.tokens_per_micro_batch` that fits, in thousands below a hundred thousand; 0 if none does."""
+    """The largest `optim.tokens_per_micro_batch` that fits, a multiple of 1,024 below 102,400; 0 if none does."""
     fitting = 0
     for budget in range(1024, 100 * 1024, 1024):
         tried = replace(config, optim=replace(config.optim, tokens_per_micro_batch=budget))
@@ -168,7 +168,7 @@ def fits(parts: dict[str, float], machine: Machine) -> bool:
 
 
 def seconds(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[str, float]:
-    """Of each part of a step, and of the `step`; every completion is taken to be of full length."""
+    """Seconds of each part of a step, and of the whole `step`; every completion is assumed to have its full length."""
     group, length = config.rollout.group_size, config.rollout.max_new_tokens
     rate, bandwidth = machine.rate * machine.rate_share, machine.bandwidth * machine.bandwidth_share
     prefill = forward(shape, prompts_once(load.prompts, load.prompt), load.grid)
@@ -181,8 +181,8 @@ def seconds(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[
     updates = config.grpo.updates_per_rollout
     master = max(4, load.compute) * shape.parameters / load.ranks
     batches = math.ceil(load.prompts * group / _micro_batch(config, load)[1])
-    # weights come for the forward and the backward pass of a micro-batch, and gradients go; AdamW reads weights,
-    # gradients and both averages, and writes all but the gradients
+    # for every micro-batch weights come twice, for forward and backward pass, and gradients go back; AdamW reads
+    # weights, gradients and both averages, and writes all but the gradients
     offloaded = 3 * batches * master / machine.host_link + 7 * master * load.ranks / HOST_BANDWIDTH
     found = {
         "refresh": load.compute * shape.parameters * (1 - 1 / load.ranks) / machine.link,
@@ -206,7 +206,7 @@ def _micro_batch(config: Config, load: Load) -> tuple[int, int]:
 
 
 def _layer(tower: Tower, rows: int, read: int) -> float:
-    """Numbers that a layer keeps for the backward pass, over rows of which `read` are keys and values."""
+    """Numbers that a layer keeps of its rows for the backward pass, and of the `read` rows of keys and values."""
     # norms and products keep 6 vectors of the width; queries and attention's output are kept once each, and once packed
     return rows * (6.0 * tower.width + tower.kept_mlp * tower.mlp + 3 * tower.query) + 2 * read * tower.key
 

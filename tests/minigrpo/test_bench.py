@@ -15,6 +15,7 @@ from minigrpo.bench.meter import Meter, matrix_rate
 from minigrpo.bench.ours import Ours
 from minigrpo.bench.plain import Plain
 from minigrpo.bench.sides import Side
+from minigrpo.bench.trl import load_processor
 from minigrpo.bench.workload import MODELS, WORKLOADS, build_folder, with_image_tokens
 from minigrpo.step import sample_groups
 
@@ -188,6 +189,20 @@ def test_a_decode_step_reads_weights_once_and_the_keys_and_values_in_use(folder,
     rows = TOY.prompts * (TOY.prompt_tokens - 1) + TOY.sequences * (1 + TOY.completion) / 2
     assert found["bytes"] == 4 * (layers + head + vectors + count * 2 * width * rows)
     assert 0 < found["bare_seconds"] < found["seconds_per_token"] and found["memory_rate"] > 1e6
+
+
+def test_shorter_prompts_keep_their_marks_in_front_of_the_completions_when_trl_pads_them(folder):
+    processor, _ = load_processor(folder)
+    pictures = [[sample.images[0]] for sample in TOY.samples(0)]
+    marker = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    text = "<|vision_start|><|image_pad|><|vision_end|>"
+    padded = processor(images=pictures, text=[text + " w1 w2 w3", text], padding=True, return_tensors="pt")
+    assert padded["attention_mask"][:, -1].all() and not padded["attention_mask"].all()
+    # TRL puts these marks over prompts that it pads on the left itself
+    prompts = processor.tokenizer.pad({"input_ids": [ids[kept.bool()].tolist() for ids, kept in
+                                                     zip(padded["input_ids"], padded["attention_mask"], strict=True)]},
+                                      padding_side="left", return_tensors="pt")["input_ids"]
+    assert torch.equal(padded["mm_token_type_ids"] == 1, prompts == marker)
 
 
 @pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed")
