@@ -93,6 +93,13 @@ class Group:
         """[G], which completions are annotated trajectories."""
         return [source == PRIOR for source in self.sources] or [False] * len(self.completions)
 
+    @property
+    def policy_logps(self) -> list[Tensor]:
+        """`sampler_logps`, NaN for what was not drawn from the prompt itself: from a view with other pictures, say."""
+        sources = self.sources or ["policy"] * len(self.sampler_logps)
+        return [logps if source == "policy" else torch.full_like(logps, torch.nan)
+                for logps, source in zip(self.sampler_logps, sources, strict=False)]
+
     def select(self, slots: Sequence[int]) -> Group:
         """The same group with only these completions; tensors are shared, not copied."""
         lists = ("completions", "sampler_logps", "finished", "sources", "token_weights")
@@ -131,7 +138,8 @@ class Packed:
         pixel_values, image_grid_thw, image_positions: As in `EncodedPrompt`, of all prompts; positions are in T.
         rewards, advantages: float [B]; None if the groups have none.
         is_prior, varied: bool [B], as in `Group`.
-        sampler_logps, token_weights: float [N], as in `Group`; None if the groups have none.
+        sampler_logps: float [N], those of `Group.policy_logps`; None if the groups have none.
+        token_weights: float [N], as in `Group`; None if the groups have none.
         counted: False for a batch that only keeps this rank in step with the others, and weighs nothing.
         blank_image: Whether the vision tower, which the other ranks need, is run on a blank image.
     """
@@ -207,7 +215,7 @@ def pack(groups: Sequence[Group]) -> Packed:
         advantages=_cat_all("advantages", [g.advantages for g in groups]),
         is_prior=torch.tensor([prior for g in groups for prior in g.is_prior], dtype=torch.bool),
         varied=torch.tensor([g.varied for g in groups for _ in g.completions], dtype=torch.bool),
-        sampler_logps=_per_token(groups, "sampler_logps", torch.nan),
+        sampler_logps=_per_token(groups, "policy_logps", torch.nan),
         token_weights=_per_token(groups, "token_weights", 1.0),
     )
 

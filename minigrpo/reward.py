@@ -35,7 +35,7 @@ def completions_of(vlm: VLM, group: Group) -> list[Completion]:
 
 
 @contextlib.contextmanager
-def guarded(task: Task, door: str, sample: Sample) -> Iterator[None]:
+def guarded(task: Task, door: str, sample: Sample | None = None) -> Iterator[None]:
     """Whatever goes wrong in a task's own code becomes one line that names task, door, sample, and the line of code.
 
     Raises:
@@ -47,8 +47,8 @@ def guarded(task: Task, door: str, sample: Sample) -> Iterator[None]:
         *_, here = traceback.extract_tb(error.__traceback__)
         code = linecache.getline(here.filename, here.lineno).strip()
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{type(task).__name__}.{door}, sample {sample.id}: {said} ({here.filename}, line "
-                         f"{here.lineno}: {code})") from error
+        where = f"{type(task).__name__}.{door}" + (f", sample {sample.id}" if sample else "")
+        raise ValueError(f"{where}: {said} ({here.filename}, line {here.lineno}: {code})") from error
 
 
 def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Sequence[list[Completion]], config: Config,

@@ -202,8 +202,12 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
         )
         if batch.counted:
             record_batch(metrics, batch, out, result, with_kl=ref is not None, on_policy=made == 0)
-        more = task.extra_loss(BatchContext(step, batch, out.logps, out.entropy, weights)) if extra else None
-        return stage.policy * result.loss if more is None else stage.policy * result.loss + more
+        loss = stage.policy * result.loss
+        if extra:
+            with guarded(task, "extra_loss"):
+                more = task.extra_loss(BatchContext(step, batch, out.logps, out.entropy, weights))
+                loss = loss if more is None else loss + more
+        return loss
 
     def imitation_loss(number: int, batch: Packed, out: PolicyOutput) -> Tensor:
         if batch.counted and not stage.policy:

@@ -252,6 +252,8 @@ def test_completions_are_drawn_from_a_view_and_trained_under_the_samples_own_pic
         drawn = generate(vlm, [view], 2, Sampling(6), seed=0, step=0)[0]
         assert all(torch.equal(a, b) for a, b in zip(context.group.completions[2:], drawn.completions, strict=True))
         assert torch.equal(context.group.prompt.pixel_values, vlm.encode(context.sample).pixel_values)
+        known = pack([context.group]).sampler_logps.split([len(c) for c in context.group.completions])
+        assert [bool(x.isfinite().all()) for x in known] == [True, True, False, False], "no difference to the policy's"
 
 
 # advantages and token weights
