@@ -122,11 +122,11 @@ def make_figure(history: Sequence[Mapping[str, Any]], title: str) -> Any:
     figure.subplots_adjust(0.12 / columns, 0.18 / rows, 0.99, 1 - 0.22 / rows, wspace=0.16, hspace=0.4)
     for place, (heading, curves, share) in enumerate(panels, 1):
         axes = figure.add_subplot(rows, columns, place)
-        _dress(axes, heading, steps)
+        dress(axes, heading, steps)
         shown = [bounds(values[np.isfinite(values)]) for values in curves.values()]
         low, high = (0, 1) if share else (min(low for low, _ in shown), max(high for _, high in shown))
         for (name, values), colour in zip(curves.items(), _COLOURS, strict=False):
-            _draw(axes, steps, values, colour, name, low, high)
+            draw(axes, steps, values, colour, name, low, high)
         if share:
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         # an axis that does not magnify noise: from 0 where nothing is below; on top there is room for the legend
@@ -136,8 +136,8 @@ def make_figure(history: Sequence[Mapping[str, Any]], title: str) -> Any:
     return figure
 
 
-def _draw(axes: Any, steps: np.ndarray, values: np.ndarray, colour: str, name: str, low: float, high: float) -> None:
-    """What is below `low` or above `high` is a triangle at the border, with its value, and left out of the mean."""
+def draw(axes: Any, steps: np.ndarray, values: np.ndarray, colour: str, name: str, low: float, high: float) -> None:
+    """A metric's curve. What lies outside `low` to `high` is a triangle there, with its value, and not in the mean."""
     seen = np.isfinite(values)
     if seen.mean() < 0.5:  # recorded now and then: its points are joined
         steps, values, seen = steps[seen], values[seen], seen[seen]
@@ -160,7 +160,8 @@ def _draw(axes: Any, steps: np.ndarray, values: np.ndarray, colour: str, name: s
     axes.plot(steps, smoothed, color=colour, linewidth=2.0, marker=marker, markersize=4, label=label)
 
 
-def _dress(axes: Any, title: str, steps: np.ndarray) -> None:
+def dress(axes: Any, title: str, steps: np.ndarray) -> None:
+    """Title, grid and ticks of axes that show something of every step."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
