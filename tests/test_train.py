@@ -188,8 +188,11 @@ def test_a_skipped_update_counts_though_the_next_one_of_its_step_is_good(run, mo
     assert [line["skipped"] for line in lines(folder)] == [1, 0]
 
 
-def test_a_step_without_variance_is_no_skipped_step(run, models):
-    folder = run(task__flat_every=1)
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_a_run_whose_rewards_never_vary_ends_with_the_weights_it_began_with(run, models, beta):
+    """Neither weight decay nor the rounding of the KL, which Adam would scale up to whole steps, moves them."""
+    folder = run(task__flat_every=1, grpo__beta=beta, optim__weight_decay=0.5)
+    assert [line["idle"] for line in lines(folder)] == [1, 1]
     assert [(line["skipped"], line["zero_variance"]) for line in lines(folder)] == [(0, 1), (0, 1)]
     assert same(folder / "model", models / "qwen2_5_vl")
 
