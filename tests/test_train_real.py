@@ -71,7 +71,7 @@ def test_two_ranks_train_on_real_images_with_the_real_tokenizer_as_one_does(qwen
                     cot_data="The things around it leave no other choice.") for a in chosen]
     options = SMALL | {"task.coco": DATA / "coco", "task.pairs": pairs_file(tmp_path / "pairs.json", *records),
                        "task.held_out": 3, "model.path": qwen, "model.max_pixels": 50176, "grpo.beta": 0.04,
-                       "rollout.prompts_per_step": 3}
+                       "rollout.prompts_per_step": 3, "rollout.max_new_tokens": 24}
     ended = launch(tmp_path, *words(options | {"run.dir": "two"}))
     assert ended.returncode == 0, ended.stderr[-3000:]
     one = run("one", task="mpcc.task:MaskedPrediction", **{key.replace(".", "__"): v for key, v in options.items()})
