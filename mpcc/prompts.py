@@ -10,12 +10,12 @@ import string
 from collections.abc import Sequence
 
 SYSTEM_PROMPT = (
-    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. "
-    "The Assistant first thinks about the reasoning process in the mind and then provides the user with the answer. "
-    "The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
-    "i.e., <think> reasoning process here </think><answer> answer here </answer>"
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it with think and "
+    "answer. The assistant first thinks about the reasoning process in the mind and then provides the user with the "
+    "answer. The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, "
+    "respectively, i.e., <think> reasoning process here </think><answer> answer here </answer>"
 )
-"""MPCC Table 1, its broken tags restated as whole ones."""
+"""MPCC Table 1, word for word; only its broken tags are restated as whole ones."""
 
 QUESTION = (
     "A black rectangle hides one object in this image. From the clues around it, which object is most likely hidden? "

@@ -12,6 +12,16 @@ def test_system_prompt_shows_the_format_with_whole_tags():
     assert reward_terms([form], "answer here") == {"format": [1.0], "exact": [1.0], "levenshtein": [1.0]}
 
 
+def test_system_prompt_is_that_of_the_papers_table_1():
+    printed = (
+        "A conversation between User and Assistant. The user asks a question, and the Assistant solves it with think "
+        "and answer. The assistant first thinks about the reasoning process in the mind and then provides the user "
+        "with the answer. The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> "
+        "tags, respectively, i.e., "
+    )
+    assert prompts.SYSTEM_PROMPT.partition("<think> reasoning")[0] == printed
+
+
 def test_the_question_names_mask_clues_and_every_tag():
     assert "black rectangle" in prompts.QUESTION
     assert "clues" in prompts.QUESTION
