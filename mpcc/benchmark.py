@@ -36,7 +36,7 @@ hard/middle/easy (middle is our moderate); `mpcc.formats` converts. After MPCC, 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from PIL import Image
 from mpcc.coco import Box, ImageEntry, check_box, check_inside, read_json
 from mpcc.formats import CHOOSE, JUDGE, POOL, Evidence, Located, read_evidence, read_pairs, text_field, text_list
 from mpcc.rewards import normalise
+from mpcc.views import other_pictures
 
 DIFFICULTIES = ("hard", "moderate", "easy")
 """The subsets, in the order of the paper's tables."""
@@ -81,11 +82,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The items of a file, in its order; `split` names the folder of their images, `source` is the file's path."""
+    """The items of a file, in its order; `split` names the folder of their images, `source` is the file's path.
+
+    `others`: id → the file of the view `elsewhere` (`mpcc.views`), of the whole benchmark also where `items` are fewer.
+    """
 
     items: tuple[Item, ...]
     split: str
     source: str
+    others: Mapping[str, str]
 
 
 def read_benchmark(
@@ -114,7 +119,7 @@ def read_benchmark(
             image = ImageEntry(0, item.file_name, *sizes[item.file_name])
             check_inside(item.box, image, found.where)
             read_evidence(found.pair, found.where, image)
-    return Benchmark(items, split, str(path))
+    return Benchmark(items, split, str(path), other_pictures((item.id, item.file_name, item.scene) for item in items))
 
 
 def category_names(annotations: str | Path) -> frozenset[str]:
@@ -131,14 +136,14 @@ def category_names(annotations: str | Path) -> frozenset[str]:
     return frozenset(category["name"] for category in listed)
 
 
-def open_image(item: Item, images: str | Path) -> Image.Image:
-    """The item's whole image in RGB, from the folder `images`.
+def open_image(item: Item, images: str | Path, file_name: str = "") -> Image.Image:
+    """The item's whole image in RGB, from the folder `images`, or another one of it that is shown for the item.
 
     Raises:
         FileNotFoundError: it is missing.
         ValueError: it cannot be read (the reason is chained).
     """
-    return _opened(Path(images) / item.file_name, f"pair {item.id}", decode=True)
+    return _opened(Path(images) / (file_name or item.file_name), f"pair {item.id}", decode=True)
 
 
 def _item(found: Located, categories: Collection[str] | None) -> Item:
