@@ -44,7 +44,7 @@ class Config:
     held_out: int = 200
     """Pairs of the evaluation, the same choice in every run; 0 evaluates nothing."""
     mask: Kind = "box"
-    """box: a soft edge of 5 px around it; box_hard; polygon: the outline; instances: all of the class; random_box: elsewhere."""
+    """box: soft edge of 5 px; box_hard; polygon: the outline; instances: all of the class; random_box: elsewhere."""
     fill: Fill = "black"
     """Colour of the mask; mean is the mean colour of what stays in sight."""
     reward: Variant = "eq3"
