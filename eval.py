@@ -46,14 +46,12 @@ from mpcc.evaluation import (
 )
 from mpcc.formats import write_json, write_lines, write_text
 from mpcc.questions import Mode
-from mpcc.render import render, render_differences
+from mpcc.render import NAMES, render, render_differences
 from mpcc.scenes.folder import ensure_scenes
 from mpcc.summary import block, closing, cut_off_note
 from mpcc.tables import tables
+from mpcc.views import VIEWS, blind_kind
 from mpcc.words import draw_reasoning
-
-BLACK_KINDS = ("cho_e", "free")
-"""What is asked again about all-black images."""
 
 
 def main() -> None:
@@ -111,7 +109,8 @@ def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks)
     modes = chosen_modes(options)
     evaluation = Evaluation(benchmark, images, tuple(options.kinds.split(",")), "base", decoding(options, config),
                             config.task.mask, config.task.fill, seed=options.seed)
-    theirs = read_comparable(options.compare, evaluation, modes) if options.compare else {}
+    views = VIEWS if "free" in evaluation.kinds and not options.no_blind else ()
+    theirs = read_comparable(options.compare, evaluation, modes, views) if options.compare else {}
     known, traces = id_names(options, config, benchmark, bool(scenes)), read_traces(options, config, scenes)
     out, vlm, began = options.out or Path("runs/eval") / label(path), load(config, path, ranks), time.monotonic()
     limit = evaluation.sampling.max_new_tokens
@@ -119,7 +118,7 @@ def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks)
                        f"answers of at most {limit} new tokens")
 
     def answered(asked: Evaluation) -> list[dict[str, Any]]:
-        name = f"{asked.mode}-black" if asked.black else asked.mode
+        name = f"{asked.mode}-{asked.view}" if asked.view else asked.mode
         folder = out / "answers" / f"{name}-{asked.digest(path, config.model)}"
         return answer_benchmark(asked, vlm, ranks, folder, config.rollout.max_prompt_tokens, name)
 
@@ -127,10 +126,11 @@ def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks)
     for mode in modes:
         answers = answered(replace(evaluation, mode=mode))
         signs = {"rigidity": signatures.rigidity(answers, traces), **signatures.format_collapse(answers)}
-        if (kinds := tuple(kind for kind in BLACK_KINDS if kind in evaluation.kinds)) and not options.no_black:
-            seen = [r for r in answers if r["kind"] in kinds]
-            black = answered(replace(evaluation, mode=mode, kinds=kinds, black=True))
-            signs["blindness"] = signatures.blindness(seen, black)
+        asked = {view: blind for view in views if (blind := replace(evaluation, mode=mode).blind(view)).benchmark.items}
+        blind = {view: answered(one) for view, one in asked.items()}
+        if blind:
+            signs["blindness"] = {view: signatures.blindness(answers, given) for view, given in blind.items()}
+        answers += [r | {"kind": blind_kind(view)} for view, given in blind.items() for r in given]
         found[mode] = {"tables": tables(answers, known), "signatures": signs}
         print_first(ranks, "\n" + block(found[mode]["tables"], signs, f"{mode}: {prompted(mode, vlm)}"))
         detailed += [render(found[mode]["tables"], f"{label(path)}, {mode}"), signatures.render(signs)]
@@ -231,7 +231,7 @@ def write_results(out: Path, records: Sequence[Mapping[str, Any]], found: Mappin
                   image_of: Callable[[Mapping[str, Any]], Image.Image]) -> None:
     """Answers, page and figures."""
     write_lines(out / "answers.jsonl", records)
-    named = [r | {"kind": f"{r['kind']} ({'reasoning' if r['system'] else 'base'})"} for r in records]
+    named = [r | {"kind": f"{NAMES[r['kind']]} ({'reasoning' if r['system'] else 'base'})"} for r in records]
     report.write_page(named, image_of, out / "page.html", f"MPCC-Eval: {path}")
     write_json(out / "scores.json", {"model": path, **found})
 

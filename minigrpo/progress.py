@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -90,15 +91,18 @@ def show_completions(completions: Sequence[LoggedCompletion], width: int | None 
 
 
 def figures(metrics: Mapping[str, float], before: Mapping[str, float] | None = None, width: int | None = None) -> str:
-    """Named figures of an evaluation, and what they were before where that is given; many stand in columns below."""
+    """Named figures of an evaluation, and what they were before where that is given.
+
+    Many stand below, in columns that are read downwards.
+    """
     before = {name: f"{value:.4g} → " for name, value in (before or {}).items()}
     cells = [f"{name} {before.get(name, '')}{value:.4g}" for name, value in metrics.items()]
     width = (width or shutil.get_terminal_size().columns) - 2
     if len(line := "  ".join(cells)) <= width - 20:  # what stands before it needs some, too
         return line or "nothing to evaluate"
     size = max(map(len, cells))
-    columns = max(1, (width + 3) // (size + 3))
-    rows = ("   ".join(cell.ljust(size) for cell in cells[i : i + columns]) for i in range(0, len(cells), columns))
+    count = math.ceil(len(cells) / max(1, (width + 3) // (size + 3)))
+    rows = ("   ".join(cell.ljust(size) for cell in cells[row::count]) for row in range(count))
     return "".join(f"\n  {row.rstrip()}" for row in rows)
 
 

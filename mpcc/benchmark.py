@@ -7,7 +7,7 @@ Our file is one JSON object:
 - `pairs`: a list of objects. All have
   - `id`: a text of its own, "val2017/000000000042.jpg#1234"
   - `file_name`: the image, in the split's folder
-  - `bbox`: [x, y, w, h] of the hidden object in pixels, (x, y) its top-left corner
+  - `bbox`: [x, y, w, h] of what is hidden in pixels, the object with or without a margin; (x, y) its top-left corner
   - `category_name`: what is hidden, the true answer
 
   Those of a benchmark have also
@@ -25,6 +25,8 @@ Our file is one JSON object:
   - `reason`: one of the seven kinds of reasoning (`mpcc.build.difficulty`)
   - `filled`: those of `confusing` that no respondent gave, filled in from the data's statistics
   - `trace`: reasoning that finds the answer, without tags
+  - `scene`: the kind of picture, "kitchen" say
+  - `evidence`: the clues to the object, a list of {`text`: a sentence, `bbox`: [x, y, w, h] of what it names}
   - `part`: "train" or "test", the same for all pairs of an image
   - `half`: "id" or "ood", that of the category
 
@@ -34,7 +36,7 @@ hard/middle/easy (middle is our moderate); `mpcc.formats` converts. After MPCC, 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +44,9 @@ from typing import Any
 from PIL import Image
 
 from mpcc.coco import Box, ImageEntry, check_box, check_inside, read_json
-from mpcc.formats import CHOOSE, JUDGE, POOL, Located, read_pairs, text_field, text_list
+from mpcc.formats import CHOOSE, JUDGE, POOL, Evidence, Located, read_evidence, read_pairs, text_field, text_list
 from mpcc.rewards import normalise
+from mpcc.views import other_pictures
 
 DIFFICULTIES = ("hard", "moderate", "easy")
 """The subsets, in the order of the paper's tables."""
@@ -63,6 +66,8 @@ class Item:
     supercategory: str = ""
     reason: str | None = None
     trace: str | None = None
+    scene: str | None = None
+    evidence: tuple[Evidence, ...] = ()
 
     def to_pair(self) -> dict[str, Any]:
         """The item as an object of our pairs file."""
@@ -70,17 +75,22 @@ class Item:
             "id": self.id, "file_name": self.file_name, "bbox": list(self.box), "category_name": self.answer,
             "supercategory": self.supercategory, "difficulty": self.difficulty, "reason": self.reason,
             "confusing": list(self.confusing), "irrelevant": list(self.irrelevant), "trace": self.trace,
+            "scene": self.scene, "evidence": [{"text": clue.text, "bbox": list(clue.box)} for clue in self.evidence],
         }
-        return {field: value for field, value in pair.items() if value not in (None, "")}
+        return {field: value for field, value in pair.items() if value not in (None, "", [])}
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The items of a file, in its order; `split` names the folder of their images, `source` is the file's path."""
+    """The items of a file, in its order; `split` names the folder of their images, `source` is the file's path.
+
+    `others`: id → the file of the view `elsewhere` (`mpcc.views`), of the whole benchmark also where `items` are fewer.
+    """
 
     items: tuple[Item, ...]
     split: str
     source: str
+    others: Mapping[str, str]
 
 
 def read_benchmark(
@@ -89,7 +99,8 @@ def read_benchmark(
     """A benchmark in our format or the authors' evaluation format, every item checked.
 
     Args:
-        images: The folder that holds the images; given, each must be there, be an image, and contain its item's box.
+        images: The folder that holds the images; given, each must be there, be an image, and contain its item's box
+            and those of the evidence.
         categories: The names that a hidden object may have, say `category_names` of the split's annotations.
 
     Raises:
@@ -105,8 +116,10 @@ def read_benchmark(
         for found, item in zip(located, items, strict=True):
             if item.file_name not in sizes:
                 sizes[item.file_name] = _size(Path(images) / item.file_name, found.where)
-            check_inside(item.box, ImageEntry(0, item.file_name, *sizes[item.file_name]), found.where)
-    return Benchmark(items, split, str(path))
+            image = ImageEntry(0, item.file_name, *sizes[item.file_name])
+            check_inside(item.box, image, found.where)
+            read_evidence(found.pair, found.where, image)
+    return Benchmark(items, split, str(path), other_pictures((item.id, item.file_name, item.scene) for item in items))
 
 
 def category_names(annotations: str | Path) -> frozenset[str]:
@@ -123,21 +136,21 @@ def category_names(annotations: str | Path) -> frozenset[str]:
     return frozenset(category["name"] for category in listed)
 
 
-def open_image(item: Item, images: str | Path) -> Image.Image:
-    """The item's whole image in RGB, from the folder `images`.
+def open_image(item: Item, images: str | Path, file_name: str = "") -> Image.Image:
+    """The item's whole image in RGB, from the folder `images`, or another one of it that is shown for the item.
 
     Raises:
         FileNotFoundError: it is missing.
         ValueError: it cannot be read (the reason is chained).
     """
-    return _opened(Path(images) / item.file_name, f"pair {item.id}", decode=True)
+    return _opened(Path(images) / (file_name or item.file_name), f"pair {item.id}", decode=True)
 
 
 def _item(found: Located, categories: Collection[str] | None) -> Item:
     where, pair = found.where, found.pair
     texts = {
         field: text_field(pair, field, where)
-        for field in ("id", "file_name", "category_name", "difficulty", "supercategory", "reason", "trace")
+        for field in ("id", "file_name", "category_name", "difficulty", "supercategory", "reason", "trace", "scene")
     }
     for field in ("file_name", "category_name"):
         if texts[field] is None:
@@ -160,7 +173,7 @@ def _item(found: Located, categories: Collection[str] | None) -> Item:
     return Item(
         id=texts["id"], file_name=texts["file_name"], box=box, answer=answer, difficulty=level,
         confusing=tuple(confusing), irrelevant=tuple(irrelevant), supercategory=texts["supercategory"] or "",
-        reason=texts["reason"], trace=texts["trace"],
+        reason=texts["reason"], trace=texts["trace"], scene=texts["scene"], evidence=read_evidence(pair, where),
     )
 
 

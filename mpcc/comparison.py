@@ -10,14 +10,19 @@ from mpcc.evaluation import Evaluation
 from mpcc.journal import read_journal
 from mpcc.questions import Mode, ask
 from mpcc.statistics import check_same_questions, differences
+from mpcc.views import View, blind_kind
 
 Record = Mapping[str, Any]
 
 _FIELDS = {"id", "kind", "difficulty", "options", "system", "right", "completion"}
 
 
-def read_comparable(folder: Path, evaluation: Evaluation, modes: Sequence[Mode]) -> dict[Mode, list[Record]]:
+def read_comparable(folder: Path, evaluation: Evaluation, modes: Sequence[Mode], views: Sequence[View] = ()
+                    ) -> dict[Mode, list[Record]]:
     """The records of another evaluation, mode by mode, as far as they are about what this one asks.
+
+    Args:
+        views: The blind views in which the free-form question is asked too.
 
     Raises:
         FileNotFoundError: the folder holds no answers.
@@ -34,6 +39,9 @@ def read_comparable(folder: Path, evaluation: Evaluation, modes: Sequence[Mode])
         {"id": item.id, "kind": question.kind, "difficulty": item.difficulty, "options": question.options,
          "right": False}
         for item in evaluation.benchmark.items for question in ask(item, evaluation.kinds, evaluation.seed)
+    ] + [
+        {"id": item.id, "kind": blind_kind(view), "difficulty": item.difficulty, "options": (), "right": False}
+        for view in views for item in evaluation.blind(view).benchmark.items
     ]
     wanted = {(record["id"], record["kind"]) for record in asked}
     found: dict[Mode, list[Record]] = {}
@@ -46,8 +54,8 @@ def read_comparable(folder: Path, evaluation: Evaluation, modes: Sequence[Mode])
         try:
             check_same_questions(asked, found[mode])
         except ValueError as error:
-            raise ValueError(f"--compare {folder}, {mode}: {error}; --kinds, --limit, --seed and the benchmark must "
-                             "ask for no more than was asked there") from error
+            raise ValueError(f"--compare {folder}, {mode}: {error}; --kinds, --limit, --seed, --no-blind and the "
+                             "benchmark must ask for no more than was asked there") from error
     return found
 
 

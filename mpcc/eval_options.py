@@ -23,7 +23,7 @@ AUTHORS = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1, "max_new
 
 _DEFAULTS = {
     "model": "", "benchmark": None, "images": None, "kinds": ",".join(KINDS), "mode": "both", "decoding": "greedy",
-    "halves": "", "traces": None, "no_black": False, "compare": None, "blink": None, "held_out": False,
+    "halves": "", "traces": None, "no_blind": False, "compare": None, "blink": None, "held_out": False,
     "against_generate": 0, "limit": 0, "seed": 0, "out": None, "json": None,
 }
 _MODEL = {"model.path", "model.dtype", "model.attention", "model.graphs", "model.min_pixels", "model.max_pixels",
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--decoding", choices=("greedy", "authors"), help=f"greedy by default; authors: {AUTHORS}")
     add("--halves", help="print ID and OOD: coco, scenes, or a file of `python -m mpcc.splits`")
     add("--traces", type=Path, help="training pairs, to tell what is said by rote; the run's own by default")
-    add("--no-black", action="store_true", help="leave out the all-black images")
+    add("--no-blind", action="store_true", help="leave out the blind views: evidence filled, elsewhere, all black")
     add("--compare", type=Path, metavar="DIR", help="folder of another evaluation: prints the differences")
     add("--blink", type=Path, metavar="DIR", help="score BLINK's four subtasks instead")
     add("--held-out", action="store_true", help="score the task's own held-out samples instead")

@@ -10,7 +10,8 @@ import json
 import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,16 @@ from minigrpo.sections import ModelConfig
 from mpcc.benchmark import Benchmark, Item, open_image
 from mpcc.coco import Region
 from mpcc.journal import Journal, read_journal
-from mpcc.masks import Fill, Kind, apply_mask
+from mpcc.masks import Fill, Kind, apply_mask, hidden_region
 from mpcc.progress import progress_bar
 from mpcc.prompts import SYSTEM_PROMPT
 from mpcc.questions import Kind as QuestionKind
 from mpcc.questions import Mode, Question, ask, record
+from mpcc.views import View, has_view, seen
 
 ITEMS_AT_ONCE = 48
 """Pairs whose questions are answered in one batch; their answers are then on disk."""
-FORMAT = 2
+FORMAT = 3
 """Of what is kept on disk; answers of another format are not gone on from."""
 
 Answer = tuple[str, bool]
@@ -47,7 +49,7 @@ class Evaluation:
         mode: "reasoning" sends the system prompt of the paper's Table 1, "base" none; the chat template may then add
             its own (`template_system`).
         mask, fill: As in `mpcc.masks`; a benchmark knows boxes only, so the kinds box, box_hard and random_box.
-        black: Asks about all-black images instead.
+        view: Asks in a blind view instead (`mpcc.views`); see `blind`.
         seed: Of the order of options, and of sampling.
     """
 
@@ -58,7 +60,7 @@ class Evaluation:
     sampling: Sampling
     mask: Kind = "box"
     fill: Fill = "black"
-    black: bool = False
+    view: View | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,22 +69,29 @@ class Evaluation:
 
     def image(self, item: Item) -> Image.Image:
         """What the model sees of an item."""
-        image = open_image(item, self.images)
-        if self.black:
-            return Image.new("RGB", image.size)
-        return apply_mask(image, Region(box=item.box), kind=self.mask, fill=self.fill, seed=item.id)
+        image, target = open_image(item, self.images), Region(box=item.box)
+        mask = partial(apply_mask, target=target, kind=self.mask, fill=self.fill, seed=item.id)
+        return seen(self.view, image, mask, hidden_region(image.size, target, kind=self.mask, seed=item.id),
+                    item.evidence, lambda: open_image(item, self.images, self.benchmark.others[item.id]))
+
+    def blind(self, view: View) -> Evaluation:
+        """The free-form question alone, in a blind view, about the items that have it; there may be none."""
+        items = [item for item in self.benchmark.items
+                 if has_view(view, item.evidence, self.benchmark.others.get(item.id))]
+        return replace(self, benchmark=replace(self.benchmark, items=tuple(items)), kinds=("free",), view=view)
 
     def samples(self, item: Item) -> tuple[list[Question], list[Sample]]:
         """The questions about an item, and as many samples that share one image."""
-        questions, images = ask(item, self.kinds, self.seed), (self.image(item),)
+        questions, images = ask(item, self.kinds, self.seed, self.mask, self.fill), (self.image(item),)
         system = SYSTEM_PROMPT if self.mode == "reasoning" else None
         return questions, [Sample(f"{item.id}/{i}", q.text, images, system) for i, q in enumerate(questions)]
 
     def digest(self, model: str, options: ModelConfig) -> str:
         """16 hexadecimal digits of all that decides the answers."""
         return digest(
-            model, options, str(self.images), self.kinds, self.mode, self.mask, self.fill, self.black, self.seed,
+            model, options, str(self.images), self.kinds, self.mode, self.mask, self.fill, self.view, self.seed,
             asdict(self.sampling), [item.to_pair() for item in self.benchmark.items],
+            [self.benchmark.others[item.id] for item in self.benchmark.items] if self.view == "elsewhere" else [],
         )
 
 

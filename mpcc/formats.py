@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minigrpo.files import replacing
-from mpcc.coco import check_box, read_json
+from mpcc.coco import Box, ImageEntry, check_box, check_inside, read_json
 
 FORMAT, VERSION = "mpcc-pairs", 1
 LEVELS = {"hard": "hard", "middle": "moderate", "easy": "easy"}
@@ -20,6 +21,16 @@ LEVELS = {"hard": "hard", "middle": "moderate", "easy": "easy"}
 
 CHOOSE, JUDGE, POOL = "choose_negtive_confusion", "judgement_negtive_confusion", "irrelevant_negtive"
 """The authors' fields (their spelling): our first two confusing names, the last two, and the irrelevant ones."""
+CONTEXT = ("scene", "evidence")
+"""Fields of ours that the authors' files do not know, and that both keep where they are given."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A clue to the hidden object: a sentence, and the `box` [x, y, w, h] in pixels of what it names."""
+
+    text: str
+    box: Box
 
 
 class Located(NamedTuple):
@@ -98,6 +109,30 @@ def text_list(record: Mapping[str, Any], field: str, where: str) -> list[str]:
     return value
 
 
+def read_evidence(record: Mapping[str, Any], where: str, image: ImageEntry | None = None) -> tuple[Evidence, ...]:
+    """The clues of a pair; none where the field is absent or null. Raises ValueError for what is no list of clues.
+
+    Args:
+        image: Given, it must contain the box of each.
+    """
+    listed = record.get("evidence")
+    if listed is not None and not isinstance(listed, list):
+        raise ValueError(f"{where}: evidence = {listed!r} is not a list of clues, each with text and bbox")
+    found = []
+    for place, clue in enumerate(listed or ()):
+        at = f"{where}: evidence[{place}]"
+        if not isinstance(clue, dict):
+            raise ValueError(f"{at} is not an object with text and bbox")
+        text = text_field(clue, "text", at)
+        if text is None or clue.get("bbox") is None:
+            raise ValueError(f"{at} lacks {'bbox' if text else 'text'}")
+        box = check_box(clue["bbox"], at)
+        if image:
+            check_inside(box, image, at)
+        found.append(Evidence(text, box))
+    return tuple(found)
+
+
 def write_pairs(path: str | Path, split: str, pairs: Iterable[Mapping[str, Any]]) -> None:
     """Writes our format, whole or not at all."""
     write_json(path, {"format": FORMAT, "version": VERSION, "split": split, "pairs": list(pairs)})
@@ -113,6 +148,7 @@ def write_authors_evaluation(path: str | Path, pairs: Iterable[Mapping[str, Any]
         lists[names[pair["difficulty"]]].append({
             "file_name": pair["file_name"], "bbox": list(pair["bbox"]), "category_name": pair["category_name"],
             JUDGE: list(pair["confusing"][2:]), CHOOSE: list(pair["confusing"][:2]), POOL: list(pair["irrelevant"]),
+            **_context(pair),
         })
     write_json(path, lists)
 
@@ -122,7 +158,7 @@ def write_authors_training(path: str | Path, pairs: Iterable[Mapping[str, Any]])
     records = []
     for pair in pairs:
         record = {name: pair.get(name) or "" for name in ("file_name", "bbox", "category_name", "supercategory")}
-        records.append(record | ({"cot_data": pair["trace"]} if pair.get("trace") else {}))
+        records.append(record | _context(pair) | ({"cot_data": pair["trace"]} if pair.get("trace") else {}))
     write_json(path, records)
 
 
@@ -140,6 +176,10 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes text, all of it or nothing."""
     with replacing(path) as part:  # what a model says may hold lone surrogates, which no file can
         part.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _context(pair: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: pair[field] for field in CONTEXT if pair.get(field)}
 
 
 def _training_pairs(records: Sequence[Any], path: Path, split: str) -> list[Located]:

@@ -1,4 +1,13 @@
-"""Hiding the object: the default, that of the authors' scripts, is the bounding box in black, its edge 5 px soft."""
+"""Hiding the object: by default the bounding box in black with a soft edge of 5 px, as in the authors' scripts.
+
+Theirs blurs the box itself, and lets part of the object's light through at its edge (2.8 % on COCO, more where objects
+are thin). Here the whole box is opaque and the soft edge lies outside of it: of what is hidden no pixel counts, nor for
+the mean colour.
+
+A dark mask on a dark picture could not be found, though the question speaks of it. Where mask and surroundings are both
+dark, their luma (ITU-R BT.601, the surroundings' median as far as the soft edge reaches) below `DARK`, a thin light rim
+is drawn around the mask. Of 488 pairs of COCO images this concerns 6.6 %.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from mpcc.coco import Box, Region, decode_mask
 
@@ -16,10 +25,15 @@ Fill = Literal["black", "mean"]
 SOFT_EDGE = 5.0
 """Radius in pixels of the Gaussian that softens the edge, as in the authors' script."""
 COCO_SIDE = 640
-"""Longer side of a COCO image. In a smaller image the edge is narrower in proportion, lest small objects show."""
+"""Longer side of a COCO image. In a smaller image edge and rim are narrower in proportion."""
+DARK = 32
+"""Luma, 0 to 255, below which mask and surroundings count as dark."""
+RIM, RIM_COLOUR = 2, (224, 224, 224)
+"""Width in pixels and colour of the rim."""
 
 _SOFT_KINDS = ("box", "instances", "random_box")
 _RANDOM_PLACES = 64
+_LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def apply_mask(
@@ -37,7 +51,7 @@ def apply_mask(
         others: Further instances of the target's class in this image; hidden too by `instances`.
         kind: `box` the bounding box, `box_hard` the same without the soft edge, `polygon` the segmentation (hard edge),
             `instances` target and others, `random_box` a box of the target's size elsewhere (an ablation).
-        fill: `black`, or `mean`: the image's mean colour.
+        fill: `black`, or `mean`: the mean colour of what stays in sight.
         seed: Decides the place of `random_box`; pass the sample's id.
 
     Raises:
@@ -47,12 +61,13 @@ def apply_mask(
     check_choice("mask", kind, Kind)
     check_choice("fill", fill, Fill)
     region = hidden_region(image.size, target, others, kind, seed)
-    alpha = Image.fromarray(region.astype(np.uint8) * 255)
-    if kind in _SOFT_KINDS:
-        alpha = alpha.filter(ImageFilter.GaussianBlur(SOFT_EDGE * min(1.0, max(image.size) / COCO_SIDE)))
-    colour = (0, 0, 0) if fill == "black" else _mean_colour(image)
+    scale, box = min(1.0, max(image.size) / COCO_SIDE), _alpha(region)
+    blurred = box.filter(ImageFilter.GaussianBlur(SOFT_EDGE * scale))
+    colour = (0, 0, 0) if fill == "black" else _mean_colour(image, ~region)
     masked = image.copy()
-    masked.paste(colour, (0, 0), alpha)
+    masked.paste(colour, (0, 0), ImageChops.lighter(box, blurred) if kind in _SOFT_KINDS else box)
+    if _lost(image, colour, (np.asarray(blurred) > 0) & ~region):
+        masked.paste(RIM_COLOUR, (0, 0), _alpha(grown(region, max(1, round(RIM * scale))) & ~region))
     return masked
 
 
@@ -82,6 +97,14 @@ def others_visible(region: np.ndarray, others: Sequence[Region]) -> bool:
 def footprint(region: Region, size: tuple[int, int]) -> np.ndarray:
     """Every pixel that belongs to the region, bool [H, W]: its segmentation where it has one, else its box."""
     return decode_mask(region, size[1], size[0]) if region.segmentation else _box_region(region, size)
+
+
+def grown(region: np.ndarray, by: int) -> np.ndarray:
+    """A region, bool [H, W], and all pixels at most `by` to the side, above or below, corners included."""
+    for axis in (0, 1):
+        padded = np.pad(region, [(by, by) if side == axis else (0, 0) for side in (0, 1)])
+        region = np.lib.stride_tricks.sliding_window_view(padded, 2 * by + 1, axis).any(axis=-1)
+    return region
 
 
 def pixel_box(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -132,6 +155,19 @@ def _move_away(box: tuple[int, int, int, int], size: tuple[int, int], rng: rando
     return x, y, x + width, y + height
 
 
-def _mean_colour(image: Image.Image) -> tuple[int, int, int]:
-    red, green, blue = np.asarray(image).reshape(-1, 3).mean(axis=0)
+def _alpha(region: np.ndarray) -> Image.Image:
+    return Image.fromarray(region.astype(np.uint8) * 255)
+
+
+def _lost(image: Image.Image, colour: tuple[int, int, int], around: np.ndarray) -> bool:
+    """Whether a mask of this colour and the pixels `around` it, bool [H, W], are both dark; never if there are none."""
+    surroundings = np.asarray(image)[around] @ _LUMA
+    return len(surroundings) > 0 and max(np.asarray(colour) @ _LUMA, np.median(surroundings)) < DARK
+
+
+def _mean_colour(image: Image.Image, region: np.ndarray) -> tuple[int, int, int]:
+    """The mean colour of a region, bool [H, W]; black where it has no pixel."""
+    if not region.any():
+        return 0, 0, 0
+    red, green, blue = np.asarray(image)[region].mean(axis=0)
     return round(float(red)), round(float(green)), round(float(blue))

@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpcc.coco import Box, Coco, ImageEntry, Instance, Region, check_box, check_inside, read_json
-from mpcc.formats import is_ours, our_pairs, pair_id, text_field
+from mpcc.formats import Evidence, is_ours, our_pairs, pair_id, read_evidence, text_field
 from mpcc.rewards import TAGS
 from mpcc.traces import contradiction
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and what to hide in it. `annotation` is None where no annotation of the image fits the target."""
+    """An image and what to hide in it. `annotation` is None where no annotation of the image fits the target.
+
+    `scene` is the kind of picture, `evidence` the clues to the answer, where they are known.
+    """
 
     id: str
     image: ImageEntry
@@ -25,6 +28,8 @@ class Pair:
     supercategory: str
     difficulty: str | None = None
     trace: str | None = None
+    scene: str | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 def exclusion(instance: Instance, image: ImageEntry, min_area: float, max_area: float) -> str | None:
@@ -52,9 +57,9 @@ def file_pairs(path: Path, coco: Coco) -> list[Pair]:
     """Pairs of a file in our format (`mpcc.benchmark` describes it) or the authors' for training, taken as they are.
 
     The latter is a list of objects with `file_name`, `bbox` [x, y, w, h] in pixels, `category_name`, and optionally
-    `supercategory`, `cot_data` (the trace, without tags), `annotation_id`, `difficulty`. Ours
-    calls the trace `trace` and gives every pair an `id`. Without an `annotation_id` the target's outline is that of the
-    annotation which `Coco.find` finds, if any.
+    `supercategory`, `cot_data` (the trace, without tags), `annotation_id`, `difficulty`, `scene` and `evidence` (as in
+    `mpcc.benchmark`). Ours calls the trace `trace` and gives every pair an `id`. Without an `annotation_id` the
+    target's outline is that of the annotation which `Coco.find` finds, if any.
 
     A trace that refuses, or whose last sentence denies the answer or names another category instead, would be a prior
     with the full reward for the wrong reasoning. It is left out, and its pair trained without a prior; one warning
@@ -116,6 +121,7 @@ def _file_pair(record: object, where: str, coco: Coco, images: dict[str, ImageEn
         id=_pair_id(coco, image, target), image=image, target=target, annotation=found.id if found else None,
         answer=answer, difficulty=text_field(record, "difficulty", where), trace=trace,
         supercategory=text_field(record, "supercategory", where) or (found.supercategory if found else ""),
+        scene=text_field(record, "scene", where), evidence=read_evidence(record, where, image),
     )
 
 

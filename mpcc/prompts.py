@@ -1,13 +1,16 @@
 """What the model is asked: the system prompt of MPCC Table 1 and the three kinds of question.
 
 The questions are worded by us, to the effect of the authors' scripts: the black rectangle, the contextual clues, the
-most likely hidden object, and where the reasoning and the answer go.
+most likely hidden object, and where the reasoning and the answer go. They name what the mask looks like: an outline is
+no rectangle, and a mask in the picture's mean colour is not black.
 """
 
 from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+
+from mpcc.masks import Fill, Kind
 
 SYSTEM_PROMPT = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it with think and "
@@ -17,14 +20,17 @@ SYSTEM_PROMPT = (
 )
 """MPCC Table 1, word for word; only its broken tags are restated as whole ones."""
 
-QUESTION = (
-    "A black rectangle hides one object in this image. From the clues around it, which object is most likely hidden? "
-    "Reason in <think> </think>, then name the object in <answer> </answer>."
-)
-"""The free-form question that training asks."""
+
+def free_question(mask: Kind = "box", fill: Fill = "black") -> str:
+    """The free-form question, which training asks; mask and fill as in `mpcc.masks`, here and below."""
+    them = "them" if mask == "instances" else "it"
+    return (
+        f"{_hides(mask, fill)} From the clues around {them}, which object is most likely hidden? "
+        "Reason in <think> </think>, then name the object in <answer> </answer>."
+    )
 
 
-def choice_question(options: Sequence[str]) -> str:
+def choice_question(options: Sequence[str], mask: Kind = "box", fill: Fill = "black") -> str:
     """Single-choice question over `options`, lettered A, B, C, … in their order.
 
     Raises:
@@ -34,15 +40,15 @@ def choice_question(options: Sequence[str]) -> str:
         raise ValueError(f"a choice question takes 2 to 26 options, not {len(options)}")
     listed = " ".join(f"{letter}.{option}" for letter, option in zip(string.ascii_uppercase, options, strict=False))
     return (
-        "A black rectangle hides one object in this image. Which object is most likely hidden? "
+        f"{_hides(mask, fill)} Which object is most likely hidden? "
         f"{listed} Give the letter of your choice in <answer> </answer>."
     )
 
 
-def true_false_question(name: str) -> str:
+def true_false_question(name: str, mask: Kind = "box", fill: Fill = "black") -> str:
     """Asks whether the hidden object is `name`, to be answered yes or no."""
     return (
-        f"A black rectangle hides one object in this image. Is the hidden object a {name}? "
+        f"{_hides(mask, fill)} Is the hidden object a {name}? "
         "Give yes or no in <answer> </answer>."
     )
 
@@ -50,3 +56,15 @@ def true_false_question(name: str) -> str:
 def completion(trace: str, answer: str) -> str:
     """The text of a well-formed completion, as the authors write a prior: reasoning, then answer."""
     return f"<think> {trace.strip()} </think><answer>{answer}</answer>"
+
+
+def _hides(mask: Kind, fill: Fill) -> str:
+    """What the mask looks like, as a sentence."""
+    colour = "black" if fill == "black" else "plain"
+    if mask == "instances":
+        return f"One or more {colour} areas hide every object of one kind in this image."
+    return f"A {colour} {'shape' if mask == 'polygon' else 'rectangle'} hides one object in this image."
+
+
+QUESTION = free_question()
+"""The free-form question for the default mask."""

@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 from mpcc import prompts
 from mpcc.benchmark import Item
 from mpcc.choices import parse_choice
+from mpcc.masks import Fill
+from mpcc.masks import Kind as MaskKind
 from mpcc.parsing import parse_free, parse_yes_no
 from mpcc.rewards import distance_similarity, normalise
 
@@ -46,8 +48,9 @@ class Question:
     in_all: bool = False
 
 
-def ask(item: Item, kinds: Sequence[Kind] = KINDS, seed: int = 0) -> list[Question]:
-    """The item's questions of the given kinds: 1, 1, 7 and 1 of them.
+def ask(item: Item, kinds: Sequence[Kind] = KINDS, seed: int = 0, mask: MaskKind = "box", fill: Fill = "black"
+        ) -> list[Question]:
+    """The item's questions of the given kinds, 1, 1, 7 and 1 of them, about a mask as in `mpcc.masks`.
 
     cho_e offers the truth, the first 2 confusing names and 1 irrelevant one; cho_h the truth, all 4 and 2; true_false
     asks about each of the 7, and "All" counts the truth, the last 2 confusing and the 2 irrelevant. Of
@@ -60,13 +63,13 @@ def ask(item: Item, kinds: Sequence[Kind] = KINDS, seed: int = 0) -> list[Questi
     questions: list[Question] = []
     for kind in kinds:
         if kind == "cho_e":
-            questions.append(_choice(item, kind, (*item.confusing[:2], unrelated[0]), seed))
+            questions.append(_choice(item, kind, (*item.confusing[:2], unrelated[0]), seed, mask, fill))
         elif kind == "cho_h":
-            questions.append(_choice(item, kind, (*item.confusing, *unrelated), seed))
+            questions.append(_choice(item, kind, (*item.confusing, *unrelated), seed, mask, fill))
         elif kind == "true_false":
-            questions += _statements(item, unrelated)
+            questions += _statements(item, unrelated, mask, fill)
         elif kind == "free":
-            questions.append(Question(item, kind, (), item.answer, prompts.QUESTION))
+            questions.append(Question(item, kind, (), item.answer, prompts.free_question(mask, fill)))
         else:
             raise ValueError(f"kind = {kind!r} is unknown: choose from {', '.join(KINDS)}")
     return questions
@@ -104,20 +107,20 @@ def record(question: Question, completion: str, mode: Mode, cut_off: bool = Fals
     return judged | ({"similarity": distance_similarity(given, truth)} if free else {})
 
 
-def _choice(item: Item, kind: Kind, wrong: Sequence[str], seed: int) -> Question:
+def _choice(item: Item, kind: Kind, wrong: Sequence[str], seed: int, mask: MaskKind, fill: Fill) -> Question:
     options = [item.answer, *wrong]
     Random(f"{seed}/{item.id}/{kind}").shuffle(options)
     truth = string.ascii_uppercase[options.index(item.answer)]
-    return Question(item, kind, tuple(options), truth, prompts.choice_question(options))
+    return Question(item, kind, tuple(options), truth, prompts.choice_question(options, mask, fill))
 
 
-def _statements(item: Item, unrelated: Sequence[str]) -> list[Question]:
+def _statements(item: Item, unrelated: Sequence[str], mask: MaskKind, fill: Fill) -> list[Question]:
     asked = [(item.answer, "truth", True)]
     asked += [(name, "confusing", place >= 2) for place, name in enumerate(item.confusing)]
     asked += [(name, "irrelevant", True) for name in unrelated]
     return [
-        Question(item, "true_false", (name,), "yes" if role == "truth" else "no", prompts.true_false_question(name),
-                 role, in_all)
+        Question(item, "true_false", (name,), "yes" if role == "truth" else "no",
+                 prompts.true_false_question(name, mask, fill), role, in_all)
         for name, role, in_all in asked
     ]
 

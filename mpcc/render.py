@@ -7,13 +7,16 @@ from typing import Any
 
 from mpcc.benchmark import DIFFICULTIES
 from mpcc.tables import CHOICES, ROWS
+from mpcc.views import BLIND_KINDS
 
 PAPER = "paper, COCO: "
 _NOTE = (
     f"Rows marked {PAPER.strip(': ')!r} are as printed in arXiv 2510.21807, for its own 1,114 pairs of COCO. Another\n"
     "benchmark, the drawn scenes say, is another task: those rows are then no comparison."
 )
-NAMES = {"cho_e": "Cho.E", "cho_h": "Cho.H", "true_false": "true/false", "free": "free-form", "score": "Score"}
+NAMES = {"cho_e": "Cho.E", "cho_h": "Cho.H", "true_false": "true/false", "free": "free-form",
+         "free_no_evidence": "free, no evidence", "free_elsewhere": "free, elsewhere", "free_black": "free, all black",
+         "score": "Score"}
 _ROW_NAMES = {"truth": "ground truth", "confusing": "confusing", "irrelevant": "irrelevant", "all": "All"}
 
 # MPCC Table 2: Hard, Moderate, Easy, Ave., each Cho.E then Cho.H, and Score
@@ -84,12 +87,14 @@ def _true_false(figures: Mapping[str, Any]) -> str:
 
 
 def _subsets(figures: Mapping[str, Any]) -> str:
-    """The same rates with their intervals, pooled ones too, and the free-form answers."""
+    """The same rates with their intervals, pooled ones too, and the free-form answers, in the blind views too."""
     rows = [[NAMES[kind], *_cells(figures[kind])] for kind in CHOICES if kind in figures]
     if "free" in figures:
         rows.append(["free-form, exact", *_cells(figures["free"])])
         similarity = figures["free"]["similarity"]
         rows.append(["  similarity", *(_percent(similarity.get(key)) for key in _COLUMNS)])
+    rows += [[f"{NAMES[kind]}, n = {figures[kind]['pooled']['n']}", *_cells(figures[kind])]
+             for kind in BLIND_KINDS if kind in figures]
     return grid("Accuracy per subset, macro (mean of the three) and pooled", _HEAD, rows) if rows else ""
 
 

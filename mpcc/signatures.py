@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from PIL import Image
-
-from minigrpo.task import Sample
 from mpcc.rewards import format_reward, normalise, parse_answer
 from mpcc.statistics import Rate, rate
 from mpcc.words import reasoning, words
 
 Record = Mapping[str, Any]
+
+_SHOWN = {"no_evidence": "evidence filled", "elsewhere": "the mask on another picture", "black": "all-black images"}
 
 NGRAM = 5
 """Words of an n-gram. The fewest that different people hardly share by chance: of the 4-grams in human captions of 51
@@ -68,40 +66,26 @@ def rigidity(records: Iterable[Record], traces: Iterable[str], n: int = NGRAM) -
     }
 
 
-def blacked_out(sample: Sample) -> Sample:
-    """The same question about nothing: every image all black, of its own size. Its id ends in "/black".
-
-    The mask is gone with the image. What such answers do without is the image and the mask's place and shape at once:
-    an answer that is read off the mask looks as if it came from the image.
-    """
-    black = tuple(Image.new("RGB", image.size) for image in sample.images)
-    # another id, so that nothing kept for the real image is taken for this one
-    return replace(sample, id=f"{sample.id}/black", images=black)
-
-
-def blindness(records: Iterable[Record], black: Iterable[Record]) -> dict[str, dict[str, Any]]:
-    """How far the answers do without image and mask, from a run and the same run on all-black images.
+def blindness(records: Iterable[Record], blind: Iterable[Record]) -> dict[str, Any]:
+    """How far the free-form answers do without what they should rest on, from a run and its run in a blind view.
 
     Args:
-        records: Of the run that saw the masked images.
-        black: Of the run with `blacked_out` samples, asked the same questions; in any order.
+        records: Of the run that saw the masked images; of any kinds.
+        blind: Of the view (`mpcc.views`), the same questions about the pairs that have it; in any order.
 
     Returns:
-        For each kind of question, as a `Rate` each: `right` and `right_black`, the accuracy of both runs, and
+        As a `Rate` each, of the pairs that have the view: `right` and `right_blind`, the accuracy of both runs, and
         `unchanged`: of the questions that the first run answered, those that the second answered alike. None where it
         answered none.
 
     Raises:
-        ValueError: the runs were not asked the same questions, or one of them was asked a question twice.
+        ValueError: there is no blind record, one was asked what the first run was not, or a question came twice.
     """
-    seen, blind = _by_question(records), _by_question(black)
-    if seen.keys() != blind.keys():
-        name, kind, _ = min(seen.keys() ^ blind.keys())
-        raise ValueError(f"the run and its all-black run were not asked the same: {kind} of item {name}")
-    kinds: dict[str, list[tuple[Record, Record]]] = defaultdict(list)
-    for question, record in seen.items():
-        kinds[record["kind"]].append((record, blind[question]))
-    return {kind: _compare(pairs) for kind, pairs in kinds.items()}
+    first, second = _by_item(record for record in records if record["kind"] == "free"), _by_item(blind)
+    if not second or second.keys() - first.keys():
+        odd = min(second.keys() - first.keys(), default="any")
+        raise ValueError(f"the run and its blind view were not asked the same: only one has item {odd}")
+    return _compare([(first[id], record) for id, record in second.items()])
 
 
 def format_collapse(records: Iterable[Record]) -> dict[str, Rate]:
@@ -129,15 +113,15 @@ def render(signs: Mapping[str, Any]) -> str:
     """The three signs as lines of plain text.
 
     Args:
-        signs: What `format_collapse` gives, `rigidity`, and `blindness` where the all-black run was made.
+        signs: What `format_collapse` gives, `rigidity`, and `blindness`: view → what that function gives.
     """
     found, lines = signs["rigidity"], []
     if found["ngrams"]:
         lines.append(f"said by rote, of {found['ngrams']:,} {found['n']}-grams of reasoning: {_rote(found)}, "
                      f"{found['across_images']:.2f} are said of another image too")
-    for kind, rates in signs.get("blindness", {}).items():
+    for view, rates in signs.get("blindness", {}).items():
         kept = f", {_text(rates['unchanged'])} of the answers unchanged" if rates["unchanged"] else ""
-        lines.append(f"all-black images, {kind}: right {_text(rates['right_black'])}, with the image "
+        lines.append(f"{_SHOWN[view]}, free-form: right {_text(rates['right_blind'])}, with the image "
                      f"{_text(rates['right'])}{kept}")
     if "collapsed" in signs:
         lines.append(f"format: {_text(signs['well_formed'])} well formed, {_text(signs['collapsed'])} right "
@@ -163,25 +147,24 @@ def _ngrams(spoken: tuple[str, ...], n: int) -> list[tuple[str, ...]]:
     return [spoken[i : i + n] for i in range(len(spoken) - n + 1)]
 
 
-def _by_question(records: Iterable[Record]) -> dict[tuple[str, str, str], Record]:
-    found: dict[tuple[str, str, str], Record] = {}
+def _by_item(records: Iterable[Record]) -> dict[str, Record]:
+    found: dict[str, Record] = {}
     for record in records:
-        question = (record["id"], record["kind"], record["prompt"])
-        if question in found:
-            raise ValueError(f"item {question[0]} was asked a {question[1]} question twice: {question[2]}")
-        found[question] = record
+        if record["id"] in found:
+            raise ValueError(f"item {record['id']} was asked the free-form question twice")
+        found[record["id"]] = record
     return found
 
 
 def _compare(pairs: Sequence[tuple[Record, Record]]) -> dict[str, Rate | None]:
     answered = [
-        black["parsed"] is not None and normalise(record["parsed"]) == normalise(black["parsed"])
-        for record, black in pairs
+        blind["parsed"] is not None and normalise(record["parsed"]) == normalise(blind["parsed"])
+        for record, blind in pairs
         if record["parsed"] is not None
     ]
     return {
         "right": rate([record["right"] for record, _ in pairs]),
-        "right_black": rate([black["right"] for _, black in pairs]),
+        "right_blind": rate([blind["right"] for _, blind in pairs]),
         "unchanged": rate(answered) if answered else None,
     }
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from mpcc.benchmark import DIFFICULTIES
 from mpcc.render import NAMES, grid
+from mpcc.views import BLIND_KINDS, blind_kind
 
+_LEFT_OUT = (blind_kind("elsewhere"), blind_kind("black"))  # the closing has no room for them
 _CHANCE = {"cho_e": 100 / 4, "cho_h": 100 / 7, "true_false": 50.0}
 CUT_OFF = 5.0
 """Percent of the answers to a kind of question from which on it is said that the limit of new tokens was too low."""
@@ -48,7 +50,7 @@ def closing(runs: Mapping[str, Mapping[str, Any]], compared: Mapping[str, Mappin
         compared: Mode → `mpcc.statistics.differences`; empty where nothing was compared.
         other: What was compared with.
     """
-    kinds = [kind for kind in NAMES if any(kind in figures for figures in runs.values())]
+    kinds = [kind for kind in NAMES if kind not in _LEFT_OUT and any(kind in figures for figures in runs.values())]
     rows = []
     for mode, figures in runs.items():
         pooled = [figures.get(kind, {}).get("all", figures.get(kind)) if kind == "true_false" else figures.get(kind)
@@ -62,9 +64,9 @@ def closing(runs: Mapping[str, Mapping[str, Any]], compared: Mapping[str, Mappin
 
 
 def cut_off_note(figures: Mapping[str, Any], limit: int) -> str:
-    """What to say where many answers were cut off; empty where few were."""
-    shares = {NAMES[kind]: found["cut_off"] for kind in NAMES
-              if isinstance(found := figures.get(kind), Mapping) and found["cut_off"] >= CUT_OFF}
+    """What to say where many answers were cut off, but for those of the blind views; empty where few were."""
+    shares = {NAMES[kind]: found["cut_off"] for kind in NAMES if kind not in BLIND_KINDS
+              and isinstance(found := figures.get(kind), Mapping) and found["cut_off"] >= CUT_OFF}
     listed = ", ".join(f"{share:.1f} % of {name}" for name, share in shares.items())
     return listed and f"cut off at {limit} new tokens: {listed}; --rollout.max_new_tokens raises the limit"
 
@@ -75,8 +77,9 @@ def _signs(signs: Mapping[str, Any]) -> str:
         floor = signs["rigidity"]["floor"]
         parts.append(f"said by rote {rote:.1f}" + ("" if floor is None else f" (floor {floor:.1f})"))
     if blind := signs.get("blindness"):
-        parts.append("right on all-black images " + ", ".join(
-            f"{NAMES[kind]} {rates['right_black']['percent']:.1f}" for kind, rates in blind.items()))
+        parts.append("right in the blind views: " + ", ".join(
+            f"{NAMES[blind_kind(view)].removeprefix('free, ')} {rates['right_blind']['percent']:.1f}"
+            for view, rates in blind.items()))
     if "collapsed" in signs:
         parts.append(f"right but not well formed {signs['collapsed']['percent']:.1f}")
     return "; ".join(parts)

@@ -12,10 +12,12 @@ from typing import Any
 
 from mpcc.benchmark import DIFFICULTIES
 from mpcc.statistics import rate
+from mpcc.views import BLIND_KINDS
 
 Record = Mapping[str, Any]
 
 CHOICES = ("cho_e", "cho_h")
+FREE = ("free", *BLIND_KINDS)
 ROWS = ("truth", "confusing", "irrelevant", "all")
 """The rows of Table 3; `all` counts 5 statements a pair."""
 
@@ -40,7 +42,8 @@ def tables(records: Iterable[Record], id_names: Collection[str] | None = None) -
         `true_false`: the same rates for each row of Table 3; `yes`, the rates of yes answers; `yes_truths`, the
         share of statements that are true; `unparsed`, `cut_off`.
         `free`: the rates of exact matches; `similarity`, its mean per subset, `macro` and `pooled`; the two shares too.
-        `halves`: {"id", "ood"} → {"cho_e", "cho_h", "free"} → `n`, `pooled`, `macro`.
+        `free_no_evidence`, `free_elsewhere`, `free_black`: the same in the blind views (`mpcc.views`).
+        `halves`: {"id", "ood"} → {"cho_e", "cho_h", "free", and the blind views} → `n`, `pooled`, `macro`.
     """
     kinds: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -53,8 +56,9 @@ def tables(records: Iterable[Record], id_names: Collection[str] | None = None) -
         figures["score"] = _score(figures)
     if kinds["true_false"]:
         figures["true_false"] = _true_false(kinds["true_false"])
-    if kinds["free"]:
-        figures["free"] = _free(kinds["free"])
+    for kind in FREE:
+        if kinds[kind]:
+            figures[kind] = _free(kinds[kind])
     if id_names is not None:
         figures["halves"] = _halves(kinds, id_names)
     return figures
@@ -122,7 +126,7 @@ def _free(records: Sequence[Record]) -> dict[str, Any]:
 
 def _halves(kinds: Mapping[str, Sequence[Record]], id_names: Collection[str]) -> dict[str, Any]:
     halves: dict[str, dict[str, Any]] = {"id": {}, "ood": {}}
-    for kind in (*CHOICES, "free"):
+    for kind in (*CHOICES, *FREE):
         for half, known in (("id", True), ("ood", False)):
             found = [record for record in kinds[kind] if (record["answer"] in id_names) is known]
             if found:

@@ -6,22 +6,22 @@ The task of MPCC, arXiv 2510.21807 (Eq. 1): image with a mask and a question in,
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
 from minigrpo.task import Answer, Completion, Sample, Task
 from mpcc import prompts
-from mpcc.coco import Coco
+from mpcc.coco import Coco, ImageEntry
 from mpcc.masks import Fill, Kind, apply_mask, check_choice, hidden_region, others_visible
 from mpcc.pairs import Pair, file_pairs, instance_pairs
 from mpcc.rewards import REWARD_WEIGHTS, Similarity, Variant, reward_terms
-from mpcc.signatures import blacked_out, format_collapse, rigidity
+from mpcc.signatures import format_collapse, rigidity
 from mpcc.splits import read_halves
+from mpcc.views import VIEWS, View, has_view, other_pictures, seen
 
 Half = Literal["all", "id", "ood"]
 Without = Literal["", "format", "exact", "levenshtein"]
@@ -46,7 +46,7 @@ class Config:
     mask: Kind = "box"
     """box: soft edge of 5 px; box_hard; polygon: the outline; instances: all of the class; random_box: elsewhere."""
     fill: Fill = "black"
-    """Colour of the mask; mean is the image's mean colour."""
+    """Colour of the mask; mean is the mean colour of what stays in sight."""
     reward: Variant = "eq3"
     """eq3: format + exact match + similarity. scripted: 0.6 format + indel ratio, as the authors' scripts add it up."""
     levenshtein: Similarity = "distance"
@@ -68,17 +68,28 @@ class Config:
 
 
 class MaskedSamples(Sequence[Sample]):
-    """The samples of some pairs. Indexing opens and masks the image; nothing is kept."""
+    """The samples of some pairs. Indexing opens and masks the image; nothing is kept.
 
-    def __init__(self, coco: Coco, pairs: Sequence[Pair], config: Config) -> None:
-        self.coco, self.pairs, self.config = coco, pairs, config
+    Args:
+        view: A blind view (`mpcc.views`); the ids of its samples end in "/" and its name.
+        others: Pair id → the picture of the view `elsewhere`.
+    """
+
+    def __init__(self, coco: Coco, pairs: Sequence[Pair], config: Config, view: View | None = None,
+                 others: Mapping[str, ImageEntry] | None = None) -> None:
+        self.coco, self.pairs, self.config, self.view, self.others = coco, pairs, config, view, others or {}
+
+    def blind(self, view: View) -> MaskedSamples:
+        """The same questions in a blind view, of the pairs that have it."""
+        pairs = [pair for pair in self.pairs if has_view(view, pair.evidence, self.others.get(pair.id))]
+        return MaskedSamples(self.coco, pairs, self.config, view, self.others)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return MaskedSamples(self.coco, self.pairs[index], self.config)
+            return MaskedSamples(self.coco, self.pairs[index], self.config, self.view, self.others)
         return self._sample(self.pairs[index])
 
     def _sample(self, pair: Pair) -> Sample:
@@ -86,10 +97,13 @@ class MaskedSamples(Sequence[Sample]):
         here = self.coco.by_image.get(pair.image.id, [])
         others = [other for other in here if other.category == pair.answer and other.id != pair.annotation]
         region = hidden_region(image.size, pair.target, others, kind, pair.id)
+        mask = partial(apply_mask, target=pair.target, others=others, kind=kind, fill=self.config.fill, seed=pair.id)
+        picture = seen(self.view, image, mask, region, pair.evidence, lambda: self.coco.open(self.others[pair.id]))
         return Sample(
-            id=pair.id,
-            question=prompts.QUESTION,
-            images=(apply_mask(image, pair.target, others, kind, self.config.fill, pair.id),),
+            # another id in a view, so that nothing kept for the masked image is taken for it
+            id=f"{pair.id}/{self.view}" if self.view else pair.id,
+            question=prompts.free_question(kind, self.config.fill),
+            images=(picture,),
             system=prompts.SYSTEM_PROMPT if self.config.system_prompt else None,
             prior=prompts.completion(pair.trace, pair.answer) if pair.trace else None,
             data={
@@ -100,19 +114,6 @@ class MaskedSamples(Sequence[Sample]):
                 "others_visible": others_visible(region, others),
             },
         )
-
-
-class BlackedOut(Sequence):
-    """The same samples with every image all black, made when they are asked for."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return blacked_out(self.samples[index])
 
 
 class MaskedPrediction(Task):
@@ -154,11 +155,12 @@ class MaskedPrediction(Task):
     def evaluate(self, answer: Answer) -> dict[str, float]:
         """Means over the held-out pairs: `exact_match`, `format`, `levenshtein`, the weighted `reward`; `n` of them.
 
-        Where pairs carry a difficulty, also `exact_match_{difficulty}`. And three signs of failure, as shares
-        (`mpcc.signatures`): `rigid`, 5-grams of reasoning that stand in a training trace, and `rigid_excess`, by how
-        much more than those of one trace stand in another (absent without reasoning, or before `samples` was called);
-        `exact_match_black`, right though the image is all black;
-        `collapsed`, right without the format. Empty with `held_out` = 0.
+        Beside `exact_match` stands how much of it is right in the blind views (`mpcc.views`):
+        `exact_match_no_evidence`, `_elsewhere` and `_black`, each over the pairs that have the view, absent where none
+        has. Where pairs carry a difficulty, also `exact_match_{difficulty}`. And three signs of failure, as shares
+        (`mpcc.signatures`): `collapsed`, right without the format; `rigid`, 5-grams of reasoning that stand in a
+        training trace, and `rigid_excess`, by how much more than those of one trace stand in another (both absent
+        without reasoning, or before `samples` was called). Empty with `held_out` = 0.
 
         Raises:
             ValueError: `answer` gave another number of completions than there are samples.
@@ -166,26 +168,31 @@ class MaskedPrediction(Task):
         if not self.config.held_out:
             return {}
         samples = self._held_out
-        seen, blind = answer(samples), answer(BlackedOut(samples))
-        terms: dict[str, list[float]] = defaultdict(list)
-        for pair, completion, guess in zip(samples.pairs, seen, blind, strict=True):
-            scores = {name: values[0] for name, values in self._terms(pair.answer, [completion]).items()}
-            terms["exact_match"].append(scores["exact"])
-            terms["format"].append(scores["format"])
-            terms["levenshtein"].append(scores["levenshtein"])
-            terms["reward"].append(sum(self.reward_weights[name] * score for name, score in scores.items()))
-            terms["exact_match_black"].append(self._terms(pair.answer, [guess])["exact"][0])
-            if pair.difficulty:
-                terms[f"exact_match_{pair.difficulty}"].append(scores["exact"])
+        said = answer(samples)
+        judged = self._judged(samples, said)
+        terms = {"exact_match": [scores["exact"] for scores in judged]}
+        for view in VIEWS:
+            if blind := samples.blind(view):
+                terms[f"exact_match_{view}"] = [scores["exact"] for scores in self._judged(blind, answer(blind))]
+        for level in sorted({pair.difficulty for pair in samples.pairs if pair.difficulty}):
+            terms[f"exact_match_{level}"] = [scores["exact"] for pair, scores in zip(samples.pairs, judged, strict=True)
+                                             if pair.difficulty == level]
+        terms |= {name: [scores[name] for scores in judged] for name in ("format", "levenshtein")}
+        terms["reward"] = [sum(self.reward_weights[name] * s for name, s in scores.items()) for scores in judged]
         records = [
             {"kind": "free", "file_name": pair.image.file_name, "completion": completion, "answer": pair.answer}
-            for pair, completion in zip(samples.pairs, seen, strict=True)
+            for pair, completion in zip(samples.pairs, said, strict=True)
         ]
         signs = {"collapsed": format_collapse(records)["collapsed"]["percent"] / 100}
         rote = rigidity(records, self._traces)
         signs |= {name: rote[found] / 100 for name, found in (("rigid", "from_traces"), ("rigid_excess", "excess"))
                   if rote[found] is not None}
-        return {name: fmean(values) for name, values in terms.items()} | signs | {"n": float(len(seen))}
+        return {name: fmean(values) for name, values in terms.items()} | signs | {"n": float(len(said))}
+
+    def _judged(self, samples: MaskedSamples, said: Sequence[str]) -> list[dict[str, float]]:
+        """The reward's terms for one completion of each sample."""
+        return [{name: values[0] for name, values in self._terms(pair.answer, [completion]).items()}
+                for pair, completion in zip(samples.pairs, said, strict=True)]
 
     def _terms(self, answer: str, completions: Sequence[str]) -> dict[str, list[float]]:
         return reward_terms(completions, answer, self.config.reward, self.config.levenshtein)
@@ -203,7 +210,10 @@ class MaskedPrediction(Task):
         samples = self._load(self.config.held_out_split, self.config.held_out_pairs)
         count = min(self.config.held_out, len(samples))
         chosen = sorted(random.Random("held out").sample(range(len(samples)), count))
-        return MaskedSamples(samples.coco, [samples.pairs[i] for i in chosen], self.config)
+        entry_of = {pair.image.file_name: pair.image for pair in samples.pairs}
+        others = other_pictures((pair.id, pair.image.file_name, pair.scene) for pair in samples.pairs)
+        return MaskedSamples(samples.coco, [samples.pairs[i] for i in chosen], self.config,
+                             others={id: entry_of[name] for id, name in others.items()})
 
     def _load(self, split: str, pairs_file: str) -> MaskedSamples:
         coco = Coco(self._folder, split)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minigrpo.files import replacing
+from mpcc.views import BLIND_KINDS
 
 TOP = 15
 """Words that the paper's figure shows."""
@@ -76,12 +77,15 @@ def draw_words(path: str | Path, strategies: Mapping[str, Sequence[tuple[str, in
 
 
 def draw_reasoning(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """The words of each run's reasoning (MPCC Fig. 4b), run beside run and mode beside mode; none, no plot."""
+    """The words of each run's reasoning (MPCC Fig. 4b), run beside run and mode beside mode; none, no plot.
+
+    What is said in the blind views is left out.
+    """
     counted = {}
     for name, records in runs.items():
         for system in sorted({r["system"] for r in records}):
-            thoughts = [reasoning(r["completion"]) for r in records
-                        if r["system"] is system and "<think>" in r["completion"]]
+            thoughts = [reasoning(r["completion"]) for r in records if r["system"] is system
+                        and r["kind"] not in BLIND_KINDS and "<think>" in r["completion"]]
             counted[f"{name}, {'reasoning' if system else 'base'}"] = top_words(thoughts)
     if counted := {name: found for name, found in counted.items() if found}:
         draw_words(path, counted)

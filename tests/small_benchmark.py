@@ -6,6 +6,8 @@ from mpcc.benchmark import Item
 from mpcc.questions import KINDS, ask, record
 
 SIZES = {"hard": 322, "moderate": 341, "easy": 451}
+EVIDENCE = [{"text": "A leash lies beside the box.", "bbox": [52, 30, 20, 8]},
+            {"text": "A bowl stands below it.", "bbox": [20.5, 45, 12, 9]}]
 
 
 def our_pair(**changes):
@@ -14,6 +16,7 @@ def our_pair(**changes):
         "supercategory": "animal", "annotation_id": 11, "others_visible": True, "rating": 4, "rating_text": "A leash.",
         "difficulty": "hard", "reason": "scene understanding", "confusing": ["cat", "fox", "wolf", "sheep"],
         "filled": ["sheep"], "irrelevant": ["pizza", "toilet"], "trace": "A leash lies there.",
+        "scene": "street", "evidence": EVIDENCE,
     }
     return {key: value for key, value in (pair | changes).items() if value is not ...}
 

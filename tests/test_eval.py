@@ -18,9 +18,10 @@ from small_coco import ANNOTATIONS, write_split
 from mpcc.eval_options import read_options
 from mpcc.formats import write_json, write_pairs
 from mpcc.task import MaskedPrediction
+from mpcc.views import BLIND_KINDS, VIEWS
 
 SHARED = ROOT.parent / "shared" / "data"
-FEW = ("--limit", "6", "--no-black", "--rollout.max_new_tokens", "24")
+FEW = ("--limit", "6", "--no-blind", "--rollout.max_new_tokens", "24")
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,10 @@ def test_the_tables_are_printed_and_everything_is_left_behind(scored):
 
 
 def test_an_answer_holds_what_was_asked_and_how_it_was_read(scored):
-    records = lines(scored[0] / "runs/eval/model", "answers")
+    every = lines(scored[0] / "runs/eval/model", "answers")
+    records, blind = [[r for r in every if (r["kind"] in BLIND_KINDS) is view] for view in (False, True)]
     assert len(records) == 2 * 10 * 10
+    assert sum(r["kind"] == "free_elsewhere" for r in blind) == sum(r["kind"] == "free_black" for r in blind) == 20
     chosen = next(r for r in records if r["kind"] == "cho_h" and r["system"])
     assert all(isinstance(r["cut_off"], bool) for r in records)
     assert len(chosen["options"]) == 7 and chosen["options"]["ABCDEFG".index(chosen["truth"])] == chosen["answer"]
@@ -86,7 +89,7 @@ def test_two_ranks_give_the_same_answers_and_a_second_start_asks_nothing(scored,
 
 
 NEEDS_BLINK = pytest.mark.skipif(not (SHARED / "blink").is_dir(), reason="needs the real BLINK items")
-RESUMED = {"pairs": ("--limit", "100", "--no-black", "--kinds", "cho_e,cho_h"),
+RESUMED = {"pairs": ("--limit", "100", "--no-blind", "--kinds", "cho_e,cho_h"),
            "blink": ("--blink", str(SHARED / "blink"), "--rollout.max_new_tokens", "8")}
 
 
@@ -114,7 +117,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path, asked):
 
 
 def test_answers_are_kept_for_the_same_model_and_question_only(small, score):
-    asked = ("--benchmark", "benchmark.json", "--kinds", "free", "--no-black", "--out", "out")
+    asked = ("--benchmark", "benchmark.json", "--kinds", "free", "--no-blind", "--out", "out")
     kept = []
     for options in ((), (), ("--model.min_pixels", "6272"), ("--seed", "1"), ("--model.dtype", "float64")):
         _, error = score(*asked, *options)
@@ -128,7 +131,7 @@ def small(tmp_path):
     """A COCO folder of noise with a benchmark of two pairs beside it."""
     write_split(tmp_path, "val2017", ANNOTATIONS)
     pairs = [our_pair(), our_pair(id="b", file_name="3.png", bbox=[20, 20, 40, 40], category_name="stop sign",
-                                  difficulty="easy")]
+                                  difficulty="easy", evidence=...)]
     write_pairs(tmp_path / "benchmark.json", "val2017", pairs)
     return tmp_path
 
@@ -159,16 +162,42 @@ def test_our_benchmark_and_the_authors_file_are_read_as_they_are(small, score):
     (small / "theirs.json").write_text(json.dumps(theirs))
     out, error = score("--benchmark", "theirs.json", "--images", "val2017", "--out", "theirs", "--decoding", "authors")
     assert not error and "on 1 pairs of theirs.json: authors answers of at most 24 new tokens" in out
-    assert len(lines(small / "theirs", "answers")) == 10
+    kinds = [record["kind"] for record in lines(small / "theirs", "answers")]
+    assert len(kinds) == 11 and kinds[10] == "free_black", "one picture without evidence has no other blind view"
+
+
+def test_the_blind_views_are_asked_shown_and_compared(small, score):
+    """All of it but for --no-blind, without which nothing blind is asked or compared."""
+    asked = ("--benchmark", "benchmark.json", "--kinds", "cho_e,free", "--json", "figures.json")
+    out, error = score(*asked, "--out", "one")
+    assert not error and "right in the blind views: no evidence 0.0, elsewhere 0.0, all black 0.0" in out
+    assert "free, no evidence" in out.partition("Summary")[2]
+    figures = json.loads((small / "figures.json").read_text())["base"]
+    for view in VIEWS:
+        assert figures["tables"][f"free_{view}"]["pooled"]["n"] == (1 if view == "no_evidence" else 2)
+        assert figures["signatures"]["blindness"][view]["right_blind"] == figures["tables"][f"free_{view}"]["pooled"]
+    assert sum(r["kind"] in BLIND_KINDS for r in lines(small / "one", "answers")) == 5
+    detailed = (small / "one/tables.txt").read_text(encoding="utf-8")
+    assert "free, no evidence, n = 1" in detailed and "evidence filled, free-form: right 0.00" in detailed
+    assert "free, elsewhere (base)" in (small / "one/page.html").read_text(encoding="utf-8")
+    out, error = score(*asked, "--out", "two", "--compare", "one")
+    compared = (small / "two/tables.txt").read_text(encoding="utf-8").partition("minus")[2]
+    assert not error and "free, all black" in compared
+    out, error = score(*asked, "--out", "three", "--compare", "one", "--no-blind")
+    assert not error and "blind" not in out and "blindness" not in json.loads(
+        (small / "figures.json").read_text())["base"]["signatures"]
+    assert not any(r["kind"] in BLIND_KINDS for r in lines(small / "three", "answers"))
+    _, error = score(*asked, "--out", "four", "--compare", "three")
+    assert "only one has free_black of item" in error and "--no-blind and the benchmark must ask for no more" in error
 
 
 def test_answers_that_the_limit_cut_off_are_counted_and_named(small, score):
     asked = ("--benchmark", "benchmark.json", "--kinds", "free", "--out", "out", "--json", "figures.json")
-    out, error = score(*asked, few=("--no-black", "--rollout.max_new_tokens", "2"))
+    out, error = score(*asked, few=("--no-blind", "--rollout.max_new_tokens", "2"))
     assert not error and "reasoning: cut off at 2 new tokens: 100.0 % of free-form; --rollout.max_new_tokens" in out
     figures = json.loads((small / "figures.json").read_text())
     assert figures["max_new_tokens"] == 2 and figures["reasoning"]["tables"]["free"]["cut_off"] == 100
-    out, error = score(*asked, few=("--no-black",))
+    out, error = score(*asked, few=("--no-blind",))
     figures = json.loads((small / "figures.json").read_text())
     assert not error and "cut off at" not in out and figures["max_new_tokens"] == 64
     assert figures["reasoning"]["tables"]["free"]["cut_off"] == 0
@@ -185,7 +214,7 @@ def trained(small, tmp_path_factory):
 
 
 def test_a_run_of_a_coco_folder_is_scored_on_that_folder_or_not_at_all(small, score, trained):
-    few = ("--kinds", "free", "--no-black", "--mode", "base", "--out", "out")
+    few = ("--kinds", "free", "--no-blind", "--mode", "base", "--out", "out")
     for model in (trained, trained / "model"):
         out, error = score("--model", str(model), few=few)
         assert not error and f"2 pairs of {small}/benchmark.json: greedy answers of at most 20 new" in out

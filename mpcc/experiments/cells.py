@@ -129,7 +129,7 @@ def run_cell(cell: Cell, place: Place) -> dict[str, Any]:
     scores = run / "scores.json"
     # a run folder brings the options that it was trained with
     asked = place.scored if model else (*place.scored, *counting(extra))
-    _start(place, run / "log.txt", "eval.py", "--mode", cell.mode, "--kinds", ",".join(KINDS), "--no-black",
+    _start(place, run / "log.txt", "eval.py", "--mode", cell.mode, "--kinds", ",".join(KINDS), "--no-blind",
            "--out", str(run / "eval"), "--json", str(scores), *model, *asked)
     found = json.loads(scores.read_text(encoding="utf-8"))[cell.mode]
     tables = found["tables"]["halves"]["ood"] if cell.setting == "ood" else found["tables"]

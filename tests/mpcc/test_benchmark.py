@@ -1,15 +1,16 @@
 """Reading benchmarks: both formats as they are, and every way in which a file can be bad."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_benchmark import our_pair, their_pair
+from small_benchmark import EVIDENCE, our_pair, their_pair
 
 from mpcc.benchmark import category_names, open_image, read_benchmark
 from mpcc.coco import Coco
-from mpcc.formats import write_pairs
+from mpcc.formats import Evidence, write_pairs
 from mpcc.pairs import instance_pairs
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco"
@@ -26,7 +27,8 @@ def theirs(path, **lists):
 
 
 def test_our_file_is_read(folder, tmp_path):
-    path = ours(tmp_path / "b.json", our_pair(), our_pair(id="second", difficulty="easy", reason=..., trace=...))
+    bare = our_pair(id="second", difficulty="easy", reason=..., trace=..., scene=..., evidence=...)
+    path = ours(tmp_path / "b.json", our_pair(), bare)
     benchmark = read_benchmark(path, folder / "val2017", {"dog"})
     assert (benchmark.split, benchmark.source, len(benchmark.items)) == ("val2017", str(path), 2)
     item = benchmark.items[0]
@@ -35,6 +37,10 @@ def test_our_file_is_read(folder, tmp_path):
     assert item.confusing == ("cat", "fox", "wolf", "sheep") and item.irrelevant == ("pizza", "toilet")
     assert (item.reason, item.trace) == ("scene understanding", "A leash lies there.")
     assert (benchmark.items[1].reason, benchmark.items[1].trace) == (None, None)
+    assert item.scene == "street" and item.evidence == (
+        Evidence("A leash lies beside the box.", (52.0, 30.0, 20.0, 8.0)),
+        Evidence("A bowl stands below it.", (20.5, 45.0, 12.0, 9.0)))
+    assert benchmark.items[1].scene is None and benchmark.items[1].evidence == ()
     assert open_image(item, folder / "val2017").size == (100, 80)
 
 
@@ -56,6 +62,8 @@ def test_an_item_written_and_read_is_the_same(tmp_path):
     benchmark = read_benchmark(ours(tmp_path / "b.json", our_pair()))
     write_pairs(tmp_path / "again.json", benchmark.split, [item.to_pair() for item in benchmark.items])
     assert read_benchmark(tmp_path / "again.json").items == benchmark.items
+    assert benchmark.items[0].to_pair()["evidence"] == EVIDENCE
+    assert "evidence" not in replace(benchmark.items[0], evidence=()).to_pair()
 
 
 @pytest.mark.parametrize(("changes", "match"), [
@@ -80,6 +88,11 @@ def test_an_item_written_and_read_is_the_same(tmp_path):
     ({"irrelevant": ["pizza", "Fox"]}, "pair second: irrelevant holds 'Fox', which stands in confusing already"),
     ({"irrelevant": ["pizza", "."]}, "pair second: irrelevant '.' is no name"),
     ({"reason": 3}, "pair second: reason = 3 is not a text"),
+    ({"scene": ["street"]}, "pair second: scene = .* is not a text"),
+    ({"evidence": "a leash"}, "pair second: evidence = 'a leash' is not a list of clues"),
+    ({"evidence": [{"bbox": [1, 2, 3, 4]}]}, r"pair second: evidence\[0\] lacks text"),
+    ({"evidence": [EVIDENCE[0], {"text": "A leash."}]}, r"pair second: evidence\[1\] lacks bbox"),
+    ({"evidence": [{"text": "A leash.", "bbox": [90, 10, 40, 4]}]}, r"evidence\[0\]: bbox .* outside its image"),
     ({"file_name": "text.png"}, r"pair second: file_name: cannot read .*text\.png as an image"),
 ])
 def test_a_bad_item_is_named_with_file_and_field(folder, tmp_path, changes, match):

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from small_benchmark import our_pair, their_pair
+from small_benchmark import EVIDENCE, our_pair, their_pair
 
 from mpcc.benchmark import read_benchmark
 from mpcc.formats import read_pairs, write_authors_evaluation, write_authors_training, write_pairs
@@ -36,7 +36,7 @@ def test_the_authors_evaluation_file_survives_the_way_through_ours(tmp_path):
 def test_our_benchmark_survives_the_authors_format_but_for_what_that_cannot_hold(tmp_path):
     ours = [our_pair(), our_pair(id="b", file_name="2.png", difficulty="moderate"), our_pair(id="c", difficulty="easy")]
     write_authors_evaluation(tmp_path / "theirs.json", ours)
-    fields = ("file_name", "bbox", "category_name", "difficulty", "confusing", "irrelevant")
+    fields = ("file_name", "bbox", "category_name", "difficulty", "confusing", "irrelevant", "scene", "evidence")
     again = pairs_of(tmp_path / "theirs.json")[1]
     assert [{f: p[f] for f in fields} for p in again] == [{f: p[f] for f in fields} for p in ours]
     assert len(read_benchmark(tmp_path / "theirs.json").items) == 3
@@ -65,10 +65,13 @@ def test_the_authors_training_file_survives_the_way_through_ours(tmp_path):
 
 
 def test_our_pairs_become_training_records(tmp_path):
-    write_authors_training(tmp_path / "t.json", [our_pair(), our_pair(trace=..., supercategory=...)])
+    write_authors_training(tmp_path / "t.json", [
+        our_pair(), our_pair(trace=..., supercategory=..., scene=..., evidence=[]),
+    ])
     base = {"file_name": "1.png", "bbox": [10, 10, 40, 30], "category_name": "dog"}
     assert json.loads((tmp_path / "t.json").read_text()) == [
-        base | {"supercategory": "animal", "cot_data": "A leash lies there."}, base | {"supercategory": ""},
+        base | {"supercategory": "animal", "cot_data": "A leash lies there.", "scene": "street", "evidence": EVIDENCE},
+        base | {"supercategory": ""},
     ]
 
 

@@ -76,22 +76,81 @@ def test_soft_box_is_black_through_a_gaussian_of_5_px():
     masked = np.asarray(apply_mask(white, Region(box=BOX))).astype(float)
     assert (masked[..., 0] == masked[..., 1]).all() and (masked[..., 0] == masked[..., 2]).all()
     alpha = np.outer(gaussian_edge(20, 60, 100), gaussian_edge(30, 80, 640))
+    alpha[20:60, 30:80] = 1  # the box itself is opaque
     # Pillow's Gaussian is three box blurs: 1.5 % of the range is its own error
     assert np.abs(masked[..., 0] - 255 * (1 - alpha)).max() <= 0.015 * 255
+    assert (masked[20:60, 30:80] == 0).all()
 
 
 def test_the_soft_edge_narrows_with_the_image_so_that_a_small_object_stays_hidden():
     white = Image.new("RGB", (240, 160), (255, 255, 255))
     masked = np.asarray(apply_mask(white, Region(box=(100.0, 60.0, 10.0, 60.0))))[..., 0]
-    assert masked[90, 104:106].max() <= 2, "the middle of a box 10 px wide"
-    assert masked[90, 100:110].max() < 128, "no pixel of the object shows more than half"
-    assert 0 < masked[90, 98] < 255, "the edge is still soft"
+    assert masked[60:120, 100:110].max() == 0, "no pixel of the object shows"
+    assert 0 < masked[90, 98] < 255 and masked[90, 92] == 255, "the edge is soft, and narrow"
+
+
+OTHERS = [Region(box=(90.0, 62.0, 20.0, 20.0))]
+TARGET = Region(box=BOX, segmentation=TRIANGLE)
+
+
+@pytest.mark.parametrize("kind", ["box", "box_hard", "polygon", "instances"])
+@pytest.mark.parametrize("fill", ["black", "mean"])
+@pytest.mark.parametrize("dim", [1, 12])
+def test_of_what_is_hidden_no_pixel_counts(kind, fill, dim):
+    """Two pictures that differ inside the mask alone look the same, bright or so dark that a rim is drawn."""
+    region = hidden_region(SIZE, TARGET, OTHERS, kind)
+    around = np.asarray(noise()) // dim
+    shown = {
+        apply_mask(Image.fromarray(np.where(region[..., None], inside, around).astype(np.uint8)), TARGET, OTHERS, kind,
+                   fill).tobytes()
+        for inside in (np.asarray(noise(1)), np.asarray(noise(2)), 0, 255)
+    }
+    assert len(shown) == 1
+
+
+def outline(width, left=30, top=20, right=80, bottom=60):
+    return rectangle(left - width, top - width, right + width, bottom + width) & ~rectangle(left, top, right, bottom)
+
+
+@pytest.mark.parametrize(("side", "width"), [(120, 1), (240, 1), (640, 2)])
+@pytest.mark.parametrize("kind", ["box", "box_hard"])
+def test_a_black_box_on_a_dark_picture_gets_a_thin_light_rim(side, width, kind):
+    dark = Image.new("RGB", (side, HEIGHT), (20, 30, 20))
+    masked = np.asarray(apply_mask(dark, Region(box=BOX), kind=kind))
+    rim = (masked == 224).all(axis=2)
+    assert (rim[:, :120] == outline(width)).all() and not rim[:, 120:].any()
+    assert (masked[20:60, 30:80] == 0).all(), "the box stays whole and black"
+
+
+def has_rim(image, **options):
+    return bool((np.asarray(apply_mask(image, Region(box=BOX), **options)) == 224).all(axis=2).any())
+
+
+def test_the_rim_is_for_dark_masks_in_dark_surroundings_alone():
+    grey = {level: Image.new("RGB", SIZE, (level,) * 3) for level in (31, 33, 200)}
+    assert [has_rim(image) for image in grey.values()] == [True, False, False]
+    assert has_rim(grey[31], fill="mean"), "its mean colour is as dark"
+    red, blue = Image.new("RGB", SIZE, (120, 0, 0)), Image.new("RGB", SIZE, (0, 0, 255))
+    assert not has_rim(red) and has_rim(blue), "luma: 36 and 29"
+    pixels = np.full((HEIGHT, WIDTH, 3), 200, dtype=np.uint8)
+    pixels[10:70, 20:90] = 10
+    assert has_rim(Image.fromarray(pixels)), "what is around the box decides"
+    assert not has_rim(Image.fromarray(210 - pixels))
+    assert not has_rim(Image.fromarray(pixels), fill="mean"), "a bright mask"
+
+
+def test_a_rim_ends_at_the_images_edge_and_a_mask_of_everything_has_none():
+    dark = Image.new("RGB", SIZE, (9, 9, 9))
+    masked = np.asarray(apply_mask(dark, Region(box=(0.0, 0.0, 60.0, 90.0))))
+    assert (masked[:, 60] == 224).all() and (masked[:, :60] == 0).all() and (masked[:, 80:] == 9).all()
+    for fill in ("black", "mean"):
+        assert not np.asarray(apply_mask(dark, Region(box=(0.0, 0.0, 120.0, 90.0)), fill=fill)).any()
 
 
 def test_soft_box_is_pure_black_deep_inside_and_exact_far_outside():
     image = noise()
     masked = apply_mask(image, Region(box=BOX))
-    assert (np.asarray(masked)[36:44, 46:64] == 0).all()
+    assert (np.asarray(masked)[20:60, 30:80] == 0).all()
     assert not (changed(image, masked) & ~rectangle(30 - 16, 20 - 16, 80 + 16, 60 + 16)).any()
     assert changed(image, masked)[40, 27], "the edge must be soft: pixels outside the box darken"
 
@@ -105,7 +164,7 @@ def test_soft_box_is_the_default():
 def test_a_soft_box_at_the_border_stays_black_up_to_the_border():
     white = Image.new("RGB", SIZE, (255, 255, 255))
     masked = np.asarray(apply_mask(white, Region(box=(0.0, 0.0, 60.0, 90.0))))
-    assert (masked[:, :40] == 0).all()
+    assert (masked[:, :60] == 0).all()
     assert (masked[:, 80:] == 255).all()
 
 
@@ -192,12 +251,14 @@ def test_random_box_overlaps_as_little_as_any_place_can(box):
     assert (region & rectangle(left, top, right, bottom)).sum() == least
 
 
-def test_mean_fill_is_the_mean_colour_of_the_image():
+def test_mean_fill_is_the_mean_colour_of_what_stays_in_sight():
     pixels = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
     pixels[:, : WIDTH // 2] = (200, 100, 51)
+    share = (60 * 90 - 30 * 40) / (120 * 90 - 50 * 40)
+    mean = np.round(share * np.array([200, 100, 51]))
     masked = np.asarray(apply_mask(Image.fromarray(pixels), Region(box=BOX), kind="box_hard", fill="mean"))
-    assert (masked[20:60, 30:80] == (100, 50, 26)).all()
-    pixels[20:60, 30:80] = (100, 50, 26)
+    assert (masked[20:60, 30:80] == mean).all()
+    pixels[20:60, 30:80] = mean
     assert (masked == pixels).all()
 
 
@@ -235,6 +296,7 @@ def test_masks_on_real_images(kind):
         original = np.asarray(samples.coco.open(entry))
         masked = np.asarray(sample.images[0])
         assert masked.shape == original.shape == (entry.height, entry.width, 3)
-        assert (masked <= original).all()
+        rim = (masked == 224).all(axis=2)
+        assert (masked <= original)[~rim].all()
         assert (masked < original).any()
         assert sample.data["answer"]

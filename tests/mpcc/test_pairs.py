@@ -4,6 +4,7 @@ import pytest
 from small_coco import pair, pairs_file, task
 
 from minigrpo import Completion
+from mpcc.formats import Evidence
 
 
 def test_the_authors_training_file_is_read_as_it_is(folder, tmp_path):
@@ -113,6 +114,43 @@ def test_our_pairs_file_is_read_too(folder, tmp_path):
     assert (first.id, second.id, second.prior) == ("one", "two", None)
     assert first.prior == "<think> A leash lies there. </think><answer>dog</answer>"
     assert first.data["difficulty"] == "hard" and second.data["box"] == (71.0, 50.0, 20.0, 20.0)
+
+
+CLUE = {"text": "A leash lies there.", "bbox": [52, 30, 20, 8]}
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_scene_and_evidence_are_read_from_both_forms(folder, tmp_path, own):
+    records = [pair(id="a", scene="street", evidence=[CLUE]), pair(id="b", scene=None, evidence=[])]
+    path = own_file(tmp_path / "p.json", *records) if own else pairs_file(tmp_path / "p.json", *records)
+    first, second = task(folder, pairs=path).samples().pairs
+    assert (first.scene, first.evidence) == ("street", (Evidence("A leash lies there.", (52.0, 30.0, 20.0, 8.0)),))
+    assert (second.scene, second.evidence) == (None, ())
+
+
+BAD_CONTEXT = [
+    ({"scene": 3}, "scene = 3 is not a text"),
+    ({"evidence": "a leash"}, "evidence = 'a leash' is not a list of clues, each with text and bbox"),
+    ({"evidence": {}}, "evidence = {} is not a list of clues"),
+    ({"evidence": [CLUE, "a leash"]}, r"evidence\[1\] is not an object with text and bbox"),
+    ({"evidence": [{"bbox": [1, 2, 3, 4]}]}, r"evidence\[0\] lacks text"),
+    ({"evidence": [CLUE | {"text": " "}]}, r"evidence\[0\] lacks text"),
+    ({"evidence": [CLUE | {"text": 7}]}, r"evidence\[0\]: text = 7 is not a text"),
+    ({"evidence": [{"text": "A leash."}]}, r"evidence\[0\] lacks bbox"),
+    ({"evidence": [CLUE | {"bbox": [1, 2]}]}, r"evidence\[0\]: bbox \[1, 2\] is not four finite numbers"),
+    ({"evidence": [CLUE | {"bbox": [1, 2, 0, 4]}]}, r"evidence\[0\]: bbox .* is empty"),
+    ({"evidence": [CLUE, CLUE | {"bbox": [90, 10, 40, 4]}]}, r"evidence\[1\]: bbox .* outside its image 1\.png"),
+]
+
+
+@pytest.mark.parametrize(("changes", "match"), BAD_CONTEXT)
+@pytest.mark.parametrize("own", [False, True])
+def test_unusable_evidence_is_one_line_with_its_place(folder, tmp_path, changes, match, own):
+    records = [pair(id="one"), pair(id="two", **changes)]
+    path = own_file(tmp_path / "p.json", *records) if own else pairs_file(tmp_path / "p.json", *records)
+    with pytest.raises(ValueError, match=rf"p\.json{': pair two' if own else r'.1.'}: {match}") as caught:
+        task(folder, pairs=path).samples()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("pairs", "match"), [

@@ -36,6 +36,12 @@ def test_the_options_of_each_kind():
         assert question.role is None and not question.in_all
 
 
+def test_all_kinds_say_what_the_mask_looks_like_and_ask_the_same():
+    plain, outlined = ask(ITEM), ask(ITEM, mask="polygon", fill="mean")
+    assert all(question.text.startswith("A plain shape hides one object in this image. ") for question in outlined)
+    assert [replace(q, text="") for q in outlined] == [replace(q, text="") for q in plain]
+
+
 def test_the_seed_alone_decides():
     assert ask(ITEM, KINDS, 3) == ask(ITEM, KINDS, 3)
     assert ask(ITEM, ("cho_h",), 3) == by_kind(seed=3)["cho_h"], "whatever else is asked"

@@ -1,12 +1,10 @@
 """The three signs of failure on records with known figures."""
 
 import pytest
-from PIL import Image
 
-from minigrpo import Sample
 from mpcc.benchmark import Item
 from mpcc.questions import ask, record
-from mpcc.signatures import NGRAM, blacked_out, blindness, format_collapse, render, rigidity
+from mpcc.signatures import NGRAM, blindness, format_collapse, render, rigidity
 from mpcc.words import words
 
 
@@ -80,55 +78,52 @@ def test_rigidity_of_no_reasoning_is_none():
     }
 
 
-def test_a_blacked_out_sample_asks_the_same_about_nothing():
-    images = (Image.new("RGB", (20, 10), "red"), Image.new("RGB", (5, 6), "white"))
-    sample = Sample("one", "what?", images, system="be brief", data={"answer": "dog"})
-    black = blacked_out(sample)
-    assert (black.question, black.system, black.data) == (sample.question, sample.system, sample.data)
-    assert [image.size for image in black.images] == [(20, 10), (5, 6)]
-    assert all(image.getextrema() == ((0, 0),) * 3 for image in black.images)
-    assert black.id != sample.id and images[0].getpixel((0, 0)) == (255, 0, 0)
-
-
 def run(says):
     """Records of ten items asked Cho.E and free-form; `says(question, i)` is the completion."""
     asked = [(question, i) for i in range(10) for question in ask(item(i), ["cho_e", "free"])]
     return [record(question, says(question, i), "reasoning") for question, i in asked]
 
 
-def test_blindness_compares_with_the_all_black_run():
-    def seen(question, i):
-        if question.kind == "free":
-            return "<answer>A dog.</answer>" if i < 8 else "no idea"
-        return question.truth
+def seen(question, i):
+    return "<answer>A dog.</answer>" if i < 8 else "no idea"
 
-    def blind(question, i):
-        if question.kind == "free":
-            return "<answer>dog</answer>" if i < 2 else "<answer>cat</answer>" if i < 9 else "no idea"
-        return question.truth if i < 4 else "Z"
 
-    found = blindness(run(seen), run(blind)[::-1])
-    assert found.keys() == {"cho_e", "free"}
-    assert {name: rate["percent"] for name, rate in found["cho_e"].items()} == {
-        "right": 100, "right_black": 40, "unchanged": 40
-    }
-    free_form = found["free"]
-    assert (free_form["right"]["percent"], free_form["right_black"]["percent"]) == (80, 20)
-    assert (free_form["unchanged"]["n"], free_form["unchanged"]["percent"]) == (8, 25), "of those answered, 2"
-    assert found["cho_e"]["right_black"]["low"] == pytest.approx(16.82, abs=0.01), "Wilson, 4 of 10"
+def blind(question, i):
+    return "<answer>dog</answer>" if i < 2 else "<answer>cat</answer>" if i < 9 else "no idea"
+
+
+def of_free(records):
+    return [record for record in records if record["kind"] == "free"]
+
+
+def test_blindness_compares_with_the_run_in_a_blind_view():
+    found = blindness(run(seen), of_free(run(blind))[::-1])
+    assert (found["right"]["percent"], found["right_blind"]["percent"], found["right"]["n"]) == (80, 20, 10)
+    assert (found["unchanged"]["n"], found["unchanged"]["percent"]) == (8, 25), "of those answered, 2"
+    assert found["right_blind"]["low"] == pytest.approx(5.67, abs=0.01), "Wilson, 2 of 10"
+    said = render({"rigidity": rigidity([], []), "blindness": {"no_evidence": found}})
+    assert "evidence filled, free-form: right 20.00 [5.67, 50.98], with the image 80.00 [" in said
+    assert "25.00 [7.15, 59.07] of the answers unchanged" in said
+
+
+def test_pairs_without_the_view_do_not_count():
+    found = blindness(run(seen), of_free(run(blind))[6:])
+    assert (found["right"]["n"], found["right"]["percent"], found["right_blind"]["percent"]) == (4, 50, 0)
 
 
 def test_a_parrot_is_unchanged_and_a_mute_is_not_counted():
-    parrot, mute = run(lambda question, i: "<answer>A</answer>"), run(lambda question, i: "")
-    assert blindness(parrot, parrot)["cho_e"]["unchanged"]["percent"] == 100
-    assert blindness(mute, mute)["cho_e"]["unchanged"] is None
+    parrot, mute = of_free(run(lambda question, i: "<answer>A</answer>")), of_free(run(lambda question, i: ""))
+    assert blindness(parrot, parrot)["unchanged"]["percent"] == 100
+    assert blindness(mute, mute)["unchanged"] is None
 
 
 def test_runs_that_were_not_asked_the_same_are_refused():
-    one = run(lambda question, i: "A")
-    with pytest.raises(ValueError, match="not asked the same: free of item 9"):
-        blindness(one, one[:-1])
-    with pytest.raises(ValueError, match="item 0 was asked a cho_e question twice"):
+    one = of_free(run(lambda question, i: "A"))
+    with pytest.raises(ValueError, match="not asked the same: only one has item 9"):
+        blindness(one[:-1], one)
+    with pytest.raises(ValueError, match="not asked the same"):
+        blindness(one, [])
+    with pytest.raises(ValueError, match="item 0 was asked the free-form question twice"):
         blindness([*one, one[0]], one)
 
 

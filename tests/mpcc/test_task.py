@@ -14,6 +14,7 @@ from mpcc import prompts
 from mpcc.coco import Coco, Region
 from mpcc.masks import apply_mask
 from mpcc.task import MaskedPrediction
+from mpcc.views import VIEWS
 
 RIGHT = "<think>a</think><answer>{}</answer>"
 
@@ -60,6 +61,7 @@ def test_mask_options_reach_the_image(folder, kind, fill):
     image = Image.open(folder / "train2017" / "1.png")
     expected = apply_mask(image, target, [other], kind, fill, "train2017/1.png#11")
     assert sample.images[0].tobytes() == expected.tobytes()
+    assert sample.question == prompts.free_question(kind, fill)
     assert sample.data["others_visible"] == (kind != "instances")
 
 
@@ -129,23 +131,29 @@ def test_held_out_is_the_same_choice_in_every_run(folder):
     assert chosen != everything[:5]
 
 
-def answers(*texts, black=None):
-    """A model that says `texts` of the held-out images, and `black` of each all-black one."""
+def answers(*texts, **blind):
+    """A model that says `texts` of the held-out images, and in a blind view what is given under its name."""
 
     def answer(samples):
-        if all(sample.id.endswith("/black") for sample in samples):
-            assert all(image.getextrema() == ((0, 0),) * 3 for sample in samples for image in sample.images)
-            return [black or ""] * len(samples)
+        for view in VIEWS:
+            if all(sample.id.endswith(f"/{view}") for sample in samples):
+                return [blind.get(view, "").format(sample.data["answer"]) for sample in samples]
         return [text.format(sample.data["answer"]) for text, sample in zip(texts, samples, strict=True)]
 
     return answer
 
 
 def test_evaluation_means(folder, tmp_path):
-    records = [pair(difficulty="easy"), pair(difficulty="easy"), pair(difficulty="hard"), pair()]
+    clue = {"text": "A leash.", "bbox": [60, 40, 20, 20]}
+    records = [pair(difficulty="easy", evidence=[clue]), pair(difficulty="easy"),
+               pair(difficulty="hard", evidence=[clue]), pair(file_name="2.png")]
     path = pairs_file(tmp_path / "p.json", *(record | {"bbox": [5, 10, 30, 30]} for record in records))
     chosen = task(folder, held_out_pairs=path)
-    figures = chosen.evaluate(answers(RIGHT, "<answer>{}</answer>", "<think>a</think><answer>doe</answer>", "dog"))
+    said = answers(RIGHT, "<answer>{}</answer>", "<think>a</think><answer>doe</answer>", "dog",
+                   no_evidence=RIGHT.format("dog"), elsewhere="<answer>cat</answer>", black=RIGHT)
+    figures = chosen.evaluate(said)
+    assert list(figures)[:7] == ["exact_match", "exact_match_no_evidence", "exact_match_elsewhere",
+                                 "exact_match_black", "exact_match_easy", "exact_match_hard", "format"]
     assert figures == pytest.approx({
         "exact_match": 2 / 4,
         "format": 2 / 4,
@@ -153,7 +161,9 @@ def test_evaluation_means(folder, tmp_path):
         "reward": (3 + 2 + 1 + 2 / 3 + 0) / 4,
         "exact_match_easy": 1.0,
         "exact_match_hard": 0.0,
-        "exact_match_black": 0.0,
+        "exact_match_no_evidence": 1.0,
+        "exact_match_elsewhere": 0.0,
+        "exact_match_black": 1.0,
         "collapsed": 2 / 4,
         "n": 4.0,
     }, abs=1e-12)
@@ -167,6 +177,7 @@ def test_evaluation_shows_what_is_right_without_the_image_and_said_by_rote(folde
     said = "<think> A leash on the floor belongs to a pet. </think><answer>{}</answer>"
     figures = chosen.evaluate(answers(said, black=RIGHT.format("dog")))
     assert (figures["exact_match_black"], figures["collapsed"]) == (1.0, 0.0)
+    assert figures.keys().isdisjoint({"exact_match_no_evidence", "exact_match_elsewhere"}), "no evidence, one picture"
     assert figures["rigid"] == pytest.approx(4 / 5), "all but: a leash on the floor"
 
 

@@ -151,7 +151,7 @@ def test_two_local_models_and_a_served_one_make_a_benchmark_that_is_scored(
     assert run("all", *options) == 0
     assert capsys.readouterr().out.count("already done") == 7
     scored = ["eval.py", "--benchmark", out / "benchmark.json", "--images", COCO / "val2017", "--out", out / "eval",
-              "--mode", "base", "--no-black", "--halves", "coco", "--rollout.max_new_tokens", 8]
+              "--mode", "base", "--no-blind", "--halves", "coco", "--rollout.max_new_tokens", 8]
     monkeypatch.setattr(sys, "argv", [str(word) for word in scored])
     importlib.import_module("eval").main()
     assert "Cho.E" in capsys.readouterr().out and (out / "eval/page.html").is_file()
