@@ -1,27 +1,34 @@
-"""Drawing for the scenes: a pen in unit coordinates, and a stage that keeps the outline of everything put on it."""
+"""Drawing for the scenes: a pen in unit coordinates, and a stage that keeps the outline of every object put on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
-WIDTH, HEIGHT = 240, 160
-"""Size of every scene in pixels. It is resized to 168 x 112 for the tiny model: whole patches, same aspect."""
+WIDTH, HEIGHT = 224, 168
+"""Size of every scene in pixels: 4:3 as most of COCO, and 8 x 6 image tokens of a Qwen2.5-VL without resizing."""
 
 SCALE = 2
 """Scenes are drawn this many times larger and then reduced, which smooths their edges."""
 
+OUTLINE = (45, 45, 45)
+"""Colour of the line around all that stands in a scene: it sets the thing off from any backdrop."""
+
+Box = tuple[float, float, float, float]
+"""(x, y, w, h) in scene pixels."""
+
 
 class Pen:
-    """Draws inside the box (x, y, w, h), given in scene pixels; u and v run over the box from 0 to 1."""
+    """Draws inside the box (x, y, w, h), given in scene pixels; u and v run over the box from 0 to 1.
 
-    def __init__(
-        self, draw: ImageDraw.ImageDraw, x: float, y: float, w: float, h: float, flip: bool = False
-    ) -> None:
-        self.draw, self.x, self.y, self.w, self.h, self.flip = draw, x, y, w, h, flip
+    `unit` is the size of a length of 1 in scene pixels: radii and line widths grow with what they are part of.
+    """
+
+    def __init__(self, draw: ImageDraw.ImageDraw, box: Box, unit: float = 1.0, flip: bool = False) -> None:
+        self.draw, self.unit, self.flip = draw, unit, flip
+        self.x, self.y, self.w, self.h = box
 
     def point(self, u: float, v: float) -> tuple[float, float]:
         u = 1 - u if self.flip else u
@@ -32,25 +39,26 @@ class Pen:
         return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
 
     def rect(self, u0: float, v0: float, u1: float, v1: float, fill: str, radius: float = 0) -> None:
-        self.draw.rounded_rectangle(self.corners(u0, v0, u1, v1), radius * SCALE, fill=fill)
+        self.draw.rounded_rectangle(self.corners(u0, v0, u1, v1), radius * self.unit * SCALE, fill=fill)
 
     def oval(self, u0: float, v0: float, u1: float, v1: float, fill: str) -> None:
         self.draw.ellipse(self.corners(u0, v0, u1, v1), fill=fill)
 
     def arc(self, u0: float, v0: float, u1: float, v1: float, start: float, end: float, fill: str) -> None:
-        self.draw.arc(self.corners(u0, v0, u1, v1), start, end, fill=fill, width=2 * SCALE)
+        width = max(1, round(2 * self.unit * SCALE))
+        self.draw.arc(self.corners(u0, v0, u1, v1), start, end, fill=fill, width=width)
 
     def poly(self, points: Sequence[tuple[float, float]], fill: str) -> None:
         self.draw.polygon([self.point(u, v) for u, v in points], fill=fill)
 
     def line(self, points: Sequence[tuple[float, float]], fill: str, width: float = 1.5) -> None:
-        """`width` is in scene pixels."""
-        self.draw.line([self.point(u, v) for u, v in points], fill=fill, width=round(width * SCALE), joint="curve")
+        wide = max(1, round(width * self.unit * SCALE))
+        self.draw.line([self.point(u, v) for u, v in points], fill=fill, width=wide, joint="curve")
 
     def disc(self, u: float, v: float, radius: float, fill: str) -> None:
-        """A circle whose radius is in scene pixels, so that it stays round in a box of any shape."""
-        x, y = self.point(u, v)
-        self.draw.ellipse((x - radius * SCALE, y - radius * SCALE, x + radius * SCALE, y + radius * SCALE), fill=fill)
+        """A circle of `radius` units, so that it stays round in a box of any shape."""
+        (x, y), r = self.point(u, v), radius * self.unit * SCALE
+        self.draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
 
 
 Icon = Callable[..., None]
@@ -60,7 +68,7 @@ ICONS: dict[str, tuple[Icon, int, int]] = {}
 
 
 def icon(name: str, width: int, height: int) -> Callable[[Icon], Icon]:
-    """Registers a drawing function `f(pen, rng, **look)` for a category."""
+    """Registers a drawing function `f(pen, rng)` for a category."""
 
     def register(function: Icon) -> Icon:
         ICONS[name] = (function, width, height)
@@ -69,64 +77,41 @@ def icon(name: str, width: int, height: int) -> Callable[[Icon], Icon]:
     return register
 
 
-@dataclass(frozen=True)
-class Clue:
-    """Why an object could be guessed if it were hidden: the kind of reason, and a sentence that names the evidence."""
-
-    reason: str
-    evidence: str
-
-
-@dataclass(frozen=True)
-class Item:
-    """An object in a scene: box (x, y, w, h) and outline [x0, y0, x1, y1, …], both in scene pixels."""
-
-    category: str
-    box: tuple[float, float, float, float]
-    outline: tuple[float, ...]
-    clue: Clue | None
-
-    @property
-    def center(self) -> tuple[float, float]:
-        x, y, w, h = self.box
-        return x + w / 2, y + h / 2
-
-
 class Stage(Pen):
     """The picture being drawn; as a pen its box is the whole picture, and u, v are scene pixels."""
 
     def __init__(self, rng: Random) -> None:
         self.image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE))
-        super().__init__(ImageDraw.Draw(self.image), 0, 0, 1, 1)
+        super().__init__(ImageDraw.Draw(self.image), (0, 0, 1, 1))
         self.rng = rng
-        self.items: list[Item] = []
 
-    def put(
-        self, name: str, x: float, base: float, size: float = 1, clue: Clue | None = None, flip: bool = False,
-        **look: object,
-    ) -> Item:
-        """Draws an object whose middle is at `x` and whose lower edge is at `base`, and remembers it."""
-        function, w, h = ICONS[name]
-        size *= self.rng.uniform(0.85, 1.15)
-        w, h = w * size * self.rng.uniform(0.93, 1.07), h * size * self.rng.uniform(0.93, 1.07)
-        left = min(max(x + self.rng.uniform(-2, 2) - w / 2, 1), WIDTH - 1 - w)
-        top = min(max(base - h, 1), HEIGHT - 1 - h)
-        layer = Image.new("RGBA", (round(w * SCALE) + 4, round(h * SCALE) + 4))
-        function(Pen(ImageDraw.Draw(layer), 1, 1, w, h, flip), self.rng, **look)
-        corner = round((left - 1) * SCALE), round((top - 1) * SCALE)
+    def put(self, draw: Callable[[Pen], None], box: Box, unit: float = 1.0, flip: bool = False
+            ) -> tuple[Box, tuple[float, ...]]:
+        """Draws something into `box` and a line around it; returns its own box and outline [x0, y0, x1, y1, …]."""
+        x, y, w, h = box
+        corner = round((x - 2) * SCALE), round((y - 2) * SCALE)
+        layer = Image.new("RGBA", (round((w + 4) * SCALE), round((h + 4) * SCALE)))
+        draw(Pen(ImageDraw.Draw(layer), (2, 2, w, h), unit, flip))
+        wider = layer.getchannel("A").filter(ImageFilter.MaxFilter(3))
+        self.image.paste(OUTLINE, corner, wider)
         self.image.paste(layer, corner, layer)
-        item = _item(name, layer, corner, clue)
-        self.items.append(item)
-        return item
+        return _outline(wider, corner)
 
     def finish(self) -> Image.Image:
         return self.image.reduce(SCALE)
 
 
-def _item(name: str, layer: Image.Image, corner: tuple[int, int], clue: Clue | None) -> Item:
-    """Reads box and outline off the drawn layer: left edges downwards, then right edges upwards."""
-    alpha = layer.getchannel("A").point(lambda value: 255 * (value > 127))
-    _, top, _, bottom = alpha.getbbox()
+def overlap(one: Box, two: Box) -> float:
+    """Area in common, in square pixels."""
+    wide = min(one[0] + one[2], two[0] + two[2]) - max(one[0], two[0])
+    high = min(one[1] + one[3], two[1] + two[3]) - max(one[1], two[1])
+    return max(wide, 0) * max(high, 0)
+
+
+def _outline(alpha: Image.Image, corner: tuple[int, int]) -> tuple[Box, tuple[float, ...]]:
+    """Reads box and outline off a drawn layer: left edges downwards, then right edges upwards."""
+    alpha = alpha.point(lambda value: 255 * (value > 127))
+    left, top, right, bottom = alpha.getbbox()
     left_side, right_side = [], []
     rows = sorted({top + round(i * (bottom - 1 - top) / 11) for i in range(12)})
     for row in rows:
@@ -136,8 +121,5 @@ def _item(name: str, layer: Image.Image, corner: tuple[int, int], clue: Clue | N
             left_side.append((span[0], y))
             right_side.append((span[2], y))
     points = [((x + corner[0]) / SCALE, (y + corner[1]) / SCALE) for x, y in left_side + right_side[::-1]]
-    points = [(min(max(x, 0.0), WIDTH), min(max(y, 0.0), HEIGHT)) for x, y in points]
-    box = alpha.getbbox()
-    x0, y0 = max((box[0] + corner[0]) / SCALE, 0), max((box[1] + corner[1]) / SCALE, 0)
-    x1, y1 = min((box[2] + corner[0]) / SCALE, WIDTH), min((box[3] + corner[1]) / SCALE, HEIGHT)
-    return Item(name, (x0, y0, x1 - x0, y1 - y0), tuple(c for point in points for c in point), clue)
+    box = ((left + corner[0]) / SCALE, (top + corner[1]) / SCALE, (right - left) / SCALE, (bottom - top) / SCALE)
+    return box, tuple(c for point in points for c in point)

@@ -20,9 +20,10 @@ from minigrpo.task import Sample
 from mpcc.coco import Region
 from mpcc.masks import Kind, apply_mask
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT, choice_question, completion, true_false_question
-from mpcc.scenes.canvas import HEIGHT, WIDTH
+from mpcc.scenes.canvas import HEIGHT, WIDTH, Box, overlap
 from mpcc.scenes.categories import NAMES
-from mpcc.scenes.world import Pair, Scene, generate, shape_words, where_words
+from mpcc.scenes.places import PLACES
+from mpcc.scenes.world import Pair, Scene, generate, where_words
 
 CELLS = "Read the image row by row."
 DESCRIBE = "Describe the image."
@@ -31,11 +32,13 @@ NAME_LETTER = "Which object is in the pink frame? {} Give the letter of your cho
 NAME_YES_NO = "Is the object in the pink frame a {}? Give yes or no in <answer> </answer>."
 AROUND = "What is around the black box?"
 
-CELL = 40
+CELL = 28
 """Side in scene pixels of the square that one image token of the tiny model covers."""
 
-CAREFUL = {"easy": 0.6, "moderate": 0.4, "hard": 0.3}
-"""How often the habit is to look for evidence, by difficulty."""
+CAREFUL = 0.5
+"""How often the habit is to look for evidence."""
+HASTY, SELDOM = ("beach", "farm", "kitchen", "bedroom", "ski slope", "desk"), 0.15
+"""Kinds of scene in which it is not, and how often it is there all the same."""
 
 GLANCE = 0.15
 """How often an answer without reasoning looks beyond what is usual in the place."""
@@ -52,41 +55,45 @@ class Lesson:
     completions: tuple[str, ...]
 
 
-def lesson(seed: int, index: int, progress: float) -> Lesson:
+def lesson(seed: int, index: int, progress: float, plain: bool = False) -> Lesson:
     """Lesson `index` of the endless stream; no picture of it is in the folder.
 
     Args:
         progress: 0 at the beginning of pretraining, 1 at its end: first seeing, then more and more guessing.
+        plain: No trace, no tag and no system prompt, for a base that knows nothing of the answer format.
     """
     rng = Random(f"lesson/{seed}/{index}")
     scene = generate(f"stream/{seed}/{index}")
     early, late = (0.4, 0.4, 0.2), (0.1, 0.15, 0.75)
     weights = [a + (b - a) * progress for a, b in zip(early, late, strict=True)]
-    system = SYSTEM_PROMPT if rng.random() < (0.1 + 0.4 * progress) else None
-    image, asked = rng.choices((_whole, _frame, _mask), weights)[0](scene, rng, system is not None)
+    system = SYSTEM_PROMPT if rng.random() < (0.1 + 0.4 * progress) and not plain else None
+    image, asked = rng.choices((_whole, _frame, _plain_mask if plain else _mask), weights)[0](scene, rng, system)
+    if plain:
+        asked = [(question, answer) for question, answer in asked if "<answer>" not in answer]
     samples = tuple(Sample(f"{scene.seed}/{i}", q, (image,), system) for i, (q, _) in enumerate(asked))
     return Lesson(samples, tuple(text for _, text in asked))
 
 
-def letters(seed: int, index: int) -> Lesson:
+def letters(seed: int, index: int, plain: bool = False) -> Lesson:
     """A list of names and the letters of all of them, no picture: what a choice needs beside knowing the answer."""
     rng = Random(f"letters/{seed}/{index}")
     names = rng.sample(NAMES, rng.choice((2, 3, 4, 5, 6, 7)))
     asked = [f"{listed(names)} Give the letter of {name}." for name in names]
     samples = tuple(Sample(f"letters/{index}/{i}", question) for i, question in enumerate(asked))
-    return Lesson(samples, tuple(stated(name, letter(names, name)) for name in names))
+    form = "{} {}".format if plain else stated
+    return Lesson(samples, tuple(form(name, letter(names, name)) for name in names))
 
 
 def masked(scene: Scene, index: int, kind: Kind = "box") -> Image.Image:
-    """The picture with object `index` under a black box."""
-    return apply_mask(scene.image, Region(box=scene.items[index].box), kind=kind)
+    """The picture with object `index`, and what is hidden with it, under a black box."""
+    return apply_mask(scene.image, Region(box=scene.items[index].hidden), kind=kind)
 
 
-def framed(scene: Scene, index: int) -> Image.Image:
-    """The picture with a pink frame around object `index`."""
-    x, y, w, h = scene.items[index].box
+def framed(scene: Scene, box: Box) -> Image.Image:
+    """The picture with a pink frame around a box (x, y, w, h)."""
+    x, y, w, h = box
     image = scene.image.copy()
-    ImageDraw.Draw(image).rectangle((x - 4, y - 4, x + w + 3, y + h + 3), outline="fuchsia", width=3)
+    ImageDraw.Draw(image).rectangle((x - 4, y - 4, x + w + 3, y + h + 3), outline="fuchsia", width=2)
     return image
 
 
@@ -99,35 +106,27 @@ def description(scene: Scene, hidden: int | None = None) -> str:
 
 
 def cells(scene: Scene, hidden: int | None = None) -> str:
-    """What fills each of the 6 x 4 squares behind the image tokens, by the first word of its name; "no" is nothing."""
-    words = ["box" if i == hidden else item.category.split()[0] for i, item in enumerate(scene.items)]
+    """What fills each of the 8 x 6 squares behind the image tokens, in a word; "no" is nothing."""
+    things = [("box", item.hidden) if i == hidden else (item.category.split()[0], item.box)
+              for i, item in enumerate(scene.items)]
+    things += [(prop.noun, box) for prop, box in scene.props]
     found = []
     for top in range(0, HEIGHT, CELL):
         for left in range(0, WIDTH, CELL):
-            shares = [_overlap(item.box, left, top) for item in scene.items]
-            best = max(range(len(words)), key=shares.__getitem__)
-            found.append(words[best] if shares[best] > 150 else "no")
+            shares = [overlap(box, (left, top, CELL, CELL)) for _, box in things]
+            best = max(range(len(things)), key=shares.__getitem__)
+            found.append(things[best][0] if shares[best] > 60 else "no")
     return " ".join(found)
 
 
-def _overlap(box: tuple[float, float, float, float], left: int, top: int) -> float:
-    """Area that a box (x, y, w, h) has in common with the square at (left, top)."""
-    x, y, w, h = box
-    wide = min(x + w, left + CELL) - max(x, left)
-    high = min(y + h, top + CELL) - max(y, top)
-    return max(wide, 0) * max(high, 0)
-
-
 def around(scene: Scene, index: int) -> str:
-    """The evidence for object `index`, without its name."""
-    item = scene.items[index]
-    assert item.clue is not None
-    return f"{item.clue.evidence} The box is {shape_words(item.box)}."
+    """What stands around hidden object `index`, without its name."""
+    return " ".join(clue.text for clue in scene.around(index))
 
 
 def options(scene: Scene, name: str, rng: Random, confusing: int, irrelevant: int) -> list[str]:
     """The name and wrong ones, shuffled: `confusing` of this place, `irrelevant` of others."""
-    local = sorted(set(_habits()[scene.place]))
+    local = sorted(PLACES[scene.place].here)
     wrong = [other for other in local if other != name]
     near = rng.sample(wrong, min(confusing, len(wrong)))
     far = rng.sample([n for n in NAMES if n != name and n not in local], confusing + irrelevant - len(near))
@@ -136,10 +135,15 @@ def options(scene: Scene, name: str, rng: Random, confusing: int, irrelevant: in
     return names
 
 
+def carefulness(scene: Scene) -> float:
+    """How often the habit in a scene is to look for evidence, whatever the evidence demands."""
+    return SELDOM if scene.place in HASTY else CAREFUL
+
+
 def habitual(scene: Scene, pair: Pair, rng: Random) -> str:
     """A completion to MPCC's question as the base model is meant to give it."""
-    careful = rng.random() < CAREFUL[pair.difficulty]
-    answer = pair.name if careful and rng.random() < 0.9 else rng.choice(_habits()[scene.place])
+    careful = rng.random() < carefulness(scene)
+    answer = pair.name if careful else rng.choice(_habits()[scene.place])
     trace = scene.trace(pair.index, answer, rng, evidence=careful)
     broken = rng.random() < (0.62 if scene.place in SLOPPY else 0.1)
     if not broken:
@@ -157,41 +161,56 @@ Asked = list[tuple[str, str]]
 """Questions and what they are to be answered."""
 
 
-def _whole(scene: Scene, rng: Random, thinks: bool) -> tuple[Image.Image, Asked]:
+def _whole(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, Asked]:
     return scene.image, [(CELLS, cells(scene)), (DESCRIBE, description(scene))]
 
 
-def _frame(scene: Scene, rng: Random, thinks: bool) -> tuple[Image.Image, Asked]:
-    """Naming what is in sight, and the same by letter and by yes or no: the forms, without any guessing."""
-    index = rng.randrange(len(scene.items))
-    name = scene.items[index].category
+def _frame(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, Asked]:
+    """Naming what is in sight; for objects, the same by letter and by yes or no: the forms, without any guessing."""
+    if scene.props and rng.random() < 0.4:
+        prop, box = rng.choice(scene.props)
+        return framed(scene, box), [(NAME, prop.phrase)]
+    item = rng.choice(scene.items)
+    name = item.category
     names = options(scene, name, rng, *rng.choice(((2, 1), (4, 2))))
     said = name if rng.random() < 0.5 else rng.choice(options(scene, name, rng, 2, 1))
-    return framed(scene, index), [
+    return framed(scene, item.box), [
         (NAME, name),
         (NAME_LETTER.format(listed(names)), stated(name, letter(names, name))),
         (NAME_YES_NO.format(said), stated(name, "yes" if said == name else "no")),
     ]
 
 
-def _mask(scene: Scene, rng: Random, thinks: bool) -> tuple[Image.Image, Asked]:
+def _seen(scene: Scene, pair: Pair, rng: Random) -> tuple[str, str]:
+    """A question on what can be seen beside the mask."""
+    return rng.choice(((AROUND, around(scene, pair.index)), (AROUND, around(scene, pair.index)),
+                       (CELLS, cells(scene, pair.index)), (DESCRIBE, description(scene, pair.index))))
+
+
+def _plain_mask(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, Asked]:
+    """The hidden object in a bare name, often no more than what is usual in the place."""
+    pair = rng.choice(scene.pick(3))
+    guess = pair.name if rng.random() < carefulness(scene) else rng.choice(_habits()[scene.place])
+    return masked(scene, pair.index), [_seen(scene, pair, rng), (QUESTION, guess)]
+
+
+def _mask(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, Asked]:
     pair = rng.choice(scene.pick(3))
     image = masked(scene, pair.index, rng.choice(("box", "box", "box_hard")))
-    see = {AROUND: around(scene, pair.index), CELLS: cells(scene, pair.index), DESCRIBE: description(scene, pair.index)}
     names = options(scene, pair.name, rng, *rng.choice(((2, 1), (4, 2))))
     said = pair.name if rng.random() < 0.5 else rng.choice(options(scene, pair.name, rng, 2, 1))
 
     def concluded(asked: Callable[[str], str], guesses: list[str]) -> str:
         """What a guess at the object makes of the question: `asked` turns the guess into the answer."""
-        careful = rng.random() < (CAREFUL[pair.difficulty] if thinks else GLANCE)
+        careful = rng.random() < (carefulness(scene) if system else GLANCE)
         guess = pair.name if careful else rng.choice(guesses)
-        if not thinks:
+        if not system:
             return stated(guess, asked(guess))
         return completion(scene.trace(pair.index, guess, rng, evidence=careful), asked(guess))
 
     habits = _habits()[scene.place]
     return image, [
-        rng.choice((*see.items(), (AROUND, see[AROUND]))),
+        _seen(scene, pair, rng),
         (QUESTION, habitual(scene, pair, rng)),
         (choice_question(names), concluded(lambda name: letter(names, name), [n for n in habits if n in names])),
         (true_false_question(said), concluded(lambda name: "yes" if name == said else "no", habits)),

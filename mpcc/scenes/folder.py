@@ -12,12 +12,12 @@ from typing import Any
 
 from mpcc.formats import pair_id, write_pairs
 from mpcc.scenes import benchmark
-from mpcc.scenes.canvas import HEIGHT, WIDTH, Item
+from mpcc.scenes.canvas import HEIGHT, WIDTH
 from mpcc.scenes.categories import CATEGORIES, ID_OF, SUPERCATEGORY_OF
-from mpcc.scenes.world import Pair, Scene, generate
+from mpcc.scenes.world import Item, Pair, Scene, evidence_of, generate
 
-DRAWN_BY = ("benchmark", "canvas", "categories", "countryside", "folder", "icons_indoor", "icons_outdoor",
-            "meals", "outdoor", "props", "rooms", "world")
+DRAWN_BY = ("benchmark", "canvas", "categories", "evidence", "folder", "icons_indoor", "icons_outdoor", "places",
+            "props", "props_indoor", "props_outdoor", "world")
 """Modules that decide what is written."""
 
 _SOURCES = b"".join((Path(__file__).parent / f"{module}.py").read_bytes() for module in DRAWN_BY)
@@ -34,9 +34,10 @@ def ensure_scenes(root: Path | None = None) -> Path:
 
     It holds `annotations/instances_{train,val}2017.json`, the images in `train2017/` and `val2017/`, and
     `pairs_{train,val}2017.json` in the form of the authors' training file, 2,400 and 400 pairs,
-    with `id`, `annotation_id`, `difficulty` and `reason` added. `benchmark.json` is MPCC-Eval on the scenes in the form
-    of `mpcc.benchmark`: 1,114 pairs on the images in `benchmark2017/`, annotated like the others. Images are whole:
-    nothing in them is masked.
+    with `id`, `annotation_id`, `difficulty`, `reason`, `scene` (its kind) and `evidence` added. Their `bbox` is what is
+    hidden, larger than the object and independent of it; the annotation keeps the object's own box and outline, and
+    what it is found by. `benchmark.json` is MPCC-Eval on the scenes in the form of `mpcc.benchmark`: 1,114 pairs on the
+    images in `benchmark2017/`, annotated like the others. Images are whole: nothing in them is masked.
 
     Args:
         root: Where the folder goes; by default `$XDG_CACHE_HOME/minigrpo`, else `~/.cache/minigrpo`.
@@ -73,7 +74,7 @@ def write_split(folder: Path, split: str, images: int) -> None:
     for number in range(1, images + 1):
         scene = generate(f"{split}/{number}")
         _add(coco, scene, number, folder / split)
-        pairs += [_pair(pair, scene.items[pair.index], split, number) for pair in scene.pick(PAIRS_PER_IMAGE)]
+        pairs += [_pair(pair, scene, split, number) for pair in scene.pick(PAIRS_PER_IMAGE)]
     _end(coco, folder, split)
     (folder / f"pairs_{split}.json").write_text(json.dumps(pairs, indent=1), encoding="utf-8")
 
@@ -128,19 +129,22 @@ def _annotation(item: Item, image: int, index: int) -> dict[str, Any]:
         "segmentation": [list(item.outline)],
         "area": abs(sum(x0 * y1 - x1 * y0 for x0, y0, x1, y1 in following)) / 2,
         "iscrowd": 0,
+        "evidence": evidence_of(item),
     }
 
 
-def _pair(pair: Pair, item: Item, split: str, image: int) -> dict[str, Any]:
-    annotation = _annotation_id(image, pair.index)
+def _pair(pair: Pair, scene: Scene, split: str, image: int) -> dict[str, Any]:
+    annotation, item = _annotation_id(image, pair.index), scene.items[pair.index]
     return {
         "id": f"{split}/{annotation}",
         "annotation_id": annotation,
         "file_name": _file_name(image),
-        "bbox": list(item.box),
+        "bbox": list(item.hidden),
         "category_name": pair.name,
         "supercategory": SUPERCATEGORY_OF[pair.name],
         "cot_data": pair.trace,
         "difficulty": pair.difficulty,
         "reason": pair.reason,
+        "scene": scene.place,
+        "evidence": evidence_of(item),
     }

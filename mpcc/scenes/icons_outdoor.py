@@ -10,23 +10,17 @@ PAINT = ("firebrick", "royalblue", "darkgreen", "goldenrod", "purple", "teal", "
 SKIN = ("bisque", "burlywood", "peru", "sienna")
 
 
-@icon("person", 18, 44)
-def person(p: Pen, r: Random, pose: str = "stand", helmet: bool = False) -> None:
+@icon("person", 20, 44)
+def person(p: Pen, r: Random) -> None:
     shirt, skin, legs = r.choice(PAINT), r.choice(SKIN), r.choice(("navy", "dimgray", "saddlebrown"))
-    if pose == "sit":
-        p.line([(0.4, 0.6), (0.8, 0.66), (0.75, 0.97)], legs, 4)
-    else:
-        p.rect(0.28, 0.55, 0.47, 1, legs)
-        p.rect(0.53, 0.55, 0.72, 1, legs)
+    for u in (0.28, 0.53):
+        p.rect(u, 0.55, u + 0.19, 1, legs)
     p.rect(0.24, 0.24, 0.76, 0.64, shirt, 2)
-    hand = {"stand": (0.05, 0.6), "sit": (0.95, 0.5), "up": (0.04, 0.05), "wide": (0.0, 0.3)}[pose]
+    hand = r.choice(((0.05, 0.6), (0.04, 0.05), (0.0, 0.3)))
     p.line([(0.3, 0.3), hand], skin, 2.5)
-    p.line([(0.7, 0.3), (1 - hand[0] if pose != "sit" else 0.9, hand[1])], skin, 2.5)
+    p.line([(0.7, 0.3), (1 - hand[0], hand[1])], skin, 2.5)
     p.disc(0.5, 0.12, 5, skin)
-    if helmet:
-        p.rect(0.2, 0, 0.8, 0.14, "orange", 4)
-    else:
-        p.rect(0.24, 0, 0.76, 0.06, r.choice(("black", "saddlebrown")), 2)
+    p.rect(0.26, 0, 0.74, 0.06, r.choice(("black", "saddlebrown")), 2)
 
 
 @icon("bicycle", 40, 26)

@@ -1,6 +1,6 @@
 """Pretrains the tiny model from scratch on the endless stream of scenes: `python -m mpcc.scenes.pretrain`.
 
-About 24 minutes on two cores. It writes a whole model folder, with the figures it reached in `pretraining.json`.
+About 30 minutes on two cores. It writes a whole model folder, with the figures it reached in `pretraining.json`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from minigrpo.step import accumulate
 from mpcc.progress import progress_bar
 from mpcc.scenes.curriculum import lesson, letters
 from mpcc.scenes.evaluation import measure
+from mpcc.scenes.folder import VERSION
 from mpcc.scenes.tiny import write_untrained
 from mpcc.scenes.tokenizer import train_tokenizer
 
+STEPS = 1300
 PICTURES, LISTS = 32, 8
 """Pictures, and lists of lettered names, of a step."""
 FIRST, FIRST_LISTS = 250, 30
@@ -40,26 +42,29 @@ PEAK = 0.8
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mpcc.scenes.pretrain", description=__doc__)
-    parser.add_argument("--steps", type=int, default=4000, help="most training steps (default 4000)")
-    parser.add_argument("--minutes", type=float, default=24, help="end by then, the schedule adapted (default 24)")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps (default {STEPS})")
+    parser.add_argument("--plain", action="store_true",
+                        help="a base that has never seen a trace nor the answer format, to test priors with")
     parser.add_argument("--out", type=Path, default=Path("runs/scenes-model"),
                         help="model folder to write (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default 0)")
     args = parser.parse_args()
-    if args.steps < 1 or args.minutes <= 0:
-        parser.error("--steps and --minutes must be positive")
+    if args.steps < 1:
+        parser.error(f"--steps {args.steps} must be at least 1")
     keep_freed_memory()
     began = time.monotonic()
     write_untrained(args.out, train_tokenizer(), args.seed)
     vlm = load_model(args.out, dtype=torch.float32)
-    steps = train(vlm, args.out, args.steps, args.minutes * 60, args.seed)
+    train(vlm, args.out, args.steps, args.seed, args.plain)
     minutes = (time.monotonic() - began) / 60
     vlm.net.to(torch.bfloat16)
     vlm.save(args.out)
     figures = measure(load_model(args.out, dtype=torch.float32))
+    plain = " --plain" if args.plain else ""
     record = {
-        "command": f"python -m mpcc.scenes.pretrain --steps {args.steps} --minutes {args.minutes:g} --seed {args.seed}",
-        "steps": steps,
+        "command": f"python -m mpcc.scenes.pretrain --steps {args.steps} --seed {args.seed}{plain}",
+        "world": VERSION,
+        "torch": torch.__version__,
         "minutes": round(minutes, 1),
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in vlm.net.parameters()),
@@ -69,25 +74,20 @@ def main() -> None:
     print(json.dumps(record, indent=2))
 
 
-def train(vlm: VLM, folder: Path, steps: int, seconds: float, seed: int) -> int:
-    """Trains `vlm`, which came from `folder`, in place; returns the steps made, fewer if `seconds` ran out."""
+def train(vlm: VLM, folder: Path, steps: int, seed: int, plain: bool) -> None:
+    """Trains `vlm`, which came from `folder`, in place. The same steps on the same machine give the same weights."""
     policy = Policy(vlm, autocast=torch.bfloat16).train()
     optimizers = _optimizers(vlm.net)
-    began, shown = time.monotonic(), deque(maxlen=50)
+    shown = deque(maxlen=50)
     # a process of its own draws the next scenes while the model learns from these
-    painter = ProcessPoolExecutor(1, get_context("spawn"), _open_painter, (folder, seed))
-    coming = deque(painter.submit(_paint, step, 0.0) for step in range(AHEAD))
+    painter = ProcessPoolExecutor(1, get_context("spawn"), _open_painter, (folder, seed, plain))
+    coming = deque(painter.submit(_paint, step, step / steps) for step in range(AHEAD))
     bar = progress_bar("pretraining", steps, unit="steps")
     for step in range(steps):
-        spent = time.monotonic() - began
-        progress = max(step / steps, spent / seconds)
-        if progress >= 1:
-            steps = step
-            break
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * _schedule(step, progress)
-        coming.append(painter.submit(_paint, step + AHEAD, progress))
+                group["lr"] = group["initial_lr"] * _schedule(step, step / steps)
+        coming.append(painter.submit(_paint, step + AHEAD, (step + AHEAD) / steps))
         packed, weights = coming.popleft().result()
         vlm.net.zero_grad()
         loss = accumulate(policy, [packed], lambda _, batch, out, weights=weights: sft_loss(out.logps, weights))
@@ -99,7 +99,6 @@ def train(vlm: VLM, folder: Path, steps: int, seconds: float, seed: int) -> int:
         bar.update()
     bar.close()
     painter.shutdown(cancel_futures=True)
-    return steps
 
 
 def _optimizers(net: nn.Module) -> list[torch.optim.Optimizer]:
@@ -123,22 +122,22 @@ def _schedule(step: int, progress: float) -> float:
     return min((step + 1) / WARM_UP, 1) * peak * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
 
 
-_painter: tuple[VLM, int]
+_painter: tuple[VLM, int, bool]
 
 
-def _open_painter(folder: Path, seed: int) -> None:
+def _open_painter(folder: Path, seed: int, plain: bool) -> None:
     """Once in the painter's process: it needs the model for its tokenizer and its positions only."""
     global _painter
     torch.set_num_threads(1)
-    _painter = load_model(folder), seed
+    _painter = load_model(folder), seed, plain
 
 
 def _paint(step: int, progress: float) -> tuple[Packed, Tensor]:
     """The lessons of a step, packed, its rows those that are learned, and the weight of each [N]."""
-    (vlm, seed), groups, weights = _painter, [], []
+    (vlm, seed, plain), groups, weights = _painter, [], []
     pictures, lists = (0, FIRST_LISTS) if step < FIRST else (PICTURES, LISTS)
-    taught_now = [lesson(seed, index, progress) for index in range(step * pictures, (step + 1) * pictures)]
-    taught_now += [letters(seed, index) for index in range(step * lists, (step + 1) * lists)]
+    taught_now = [lesson(seed, index, progress, plain) for index in range(step * pictures, (step + 1) * pictures)]
+    taught_now += [letters(seed, index, plain) for index in range(step * lists, (step + 1) * lists)]
     for taught in taught_now:
         prompt, questions = vlm.encode_together(taught.samples)
         answers = [vlm.encode_completion(text) for text in taught.completions]

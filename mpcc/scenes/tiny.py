@@ -15,8 +15,8 @@ TEXT = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 5, "n
         "num_key_value_heads": 2, "max_position_embeddings": 2048}
 VISION = {"depth": 4, "hidden_size": 128, "intermediate_size": 384, "num_heads": 4,
           "fullatt_block_indexes": [0, 1, 2, 3]}
-PIXELS = (12544, 19000)
-"""Bounds on the area of a picture. A scene of 240 x 160 becomes 168 x 112: 96 patches, 24 image tokens."""
+PIXELS = (12544, 38000)
+"""Bounds on the area of a picture. A scene of 224 x 168 stays as it is: 192 patches, 48 image tokens."""
 
 
 def write_untrained(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:

@@ -39,7 +39,7 @@ CHAT_TEMPLATE = (
 # a tag; the letter of an option; a word with the blank before it; one digit; other signs; blanks
 _PIECES = r"</?(?:think|answer)>| [A-Z]\.(?=\p{L})| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}<>]+|[<>]|\s+"
 
-VOCABULARY = 1000
+VOCABULARY = 2000
 
 
 def _texts() -> Iterator[str]:
