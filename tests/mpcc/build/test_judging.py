@@ -5,7 +5,7 @@ import pytest
 from mpcc.build import difficulty, screen, traces
 from mpcc.prompts import completion
 from mpcc.rewards import reward_terms
-from mpcc.scenes.world import DIFFICULTY
+from mpcc.scenes.evidence import DIFFICULTY
 
 PAIRS = [{"id": f"val2017/{i}.jpg#{i}", "file_name": f"{i}.jpg", "bbox": [1, 2, 3, 4], "category_name": name}
          for i, name in enumerate(("dog", "bus", "cup"))]

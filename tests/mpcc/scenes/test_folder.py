@@ -9,8 +9,9 @@ from pycocotools.coco import COCO
 
 from mpcc.scenes import benchmark
 from mpcc.scenes import folder as scenes_folder
+from mpcc.scenes.evidence import DIFFICULTY
 from mpcc.scenes.folder import ensure_scenes
-from mpcc.scenes.world import DIFFICULTY, generate
+from mpcc.scenes.world import generate
 
 FEW = {"hard": 3, "moderate": 4, "easy": 5}
 
@@ -49,7 +50,10 @@ def test_pairs_are_in_the_authors_form_and_fit_their_annotations(small, split, i
     for pair in pairs:
         annotation = annotations[pair["annotation_id"]]
         category = categories[annotation["category_id"]]
-        assert pair["bbox"] == annotation["bbox"] and pair["file_name"] == files[annotation["image_id"]]
+        (x, y, w, h), (left, top, wide, high) = pair["bbox"], annotation["bbox"]
+        assert x <= left and y <= top and left + wide <= x + w and top + high <= y + h, "hidden whole"
+        assert pair["evidence"] == annotation["evidence"] and len(pair["evidence"]) >= 2
+        assert pair["scene"] in pair["cot_data"] and pair["file_name"] == files[annotation["image_id"]]
         assert (pair["category_name"], pair["supercategory"]) == (category["name"], category["supercategory"])
         assert pair["difficulty"] == DIFFICULTY[pair["reason"]]
         assert "<" not in pair["cot_data"] and pair["category_name"] in pair["cot_data"]
