@@ -1,7 +1,7 @@
-"""What only tunes a CPU: the allocator, and float32 products by oneDNN where torch's own choice, MKL, is slow.
+"""What only tunes a CPU: the allocator, patch embeddings as products, float32 products by oneDNN where MKL is slow.
 
-MKL has AVX-512 kernels for Intel's CPUs alone. On others oneDNN, which torch brings along too, takes less than half the
-time for the same float32 products, which differ by rounding.
+MKL, torch's own choice, has AVX-512 kernels for Intel's CPUs alone. On others oneDNN, which torch brings along too,
+takes less than half the time for the same float32 products, which differ by rounding.
 """
 
 from __future__ import annotations
@@ -45,15 +45,23 @@ def has_slow_products() -> bool:
     return backends.cpu.get_cpu_capability() == "AVX512" and "AuthenticAMD" in vendor
 
 
+def use_linear_patches(net: nn.Module) -> None:
+    """Turns patch embeddings into `Patches`, in place; parameters stay as they are."""
+    for module in net.modules():
+        if type(module) is nn.Conv3d and module.groups == 1 and module.padding == (0, 0, 0):
+            module.__class__ = Patches
+
+
 def use_fast_products(net: nn.Module) -> None:
-    """Turns linear layers into `Linear` and patch embeddings into `Patches`, in place; parameters stay as they are."""
+    """Turns linear layers into `Linear` and patch embeddings into `Patches` in oneDNN, in place."""
+    use_linear_patches(net)
     for name, count in KEPT.items():
         os.environ.setdefault(name, count)  # read at the process's first product
     for module in net.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
-        elif type(module) is nn.Conv3d and module.groups == 1 and module.padding == (0, 0, 0):
-            module.__class__ = Patches
+        elif type(module) is Patches:
+            module.product = _linear
 
 
 class Linear(nn.Linear):
@@ -67,11 +75,13 @@ class Linear(nn.Linear):
 class Patches(nn.Conv3d):
     """A vision tower's patch embedding; to convolve inputs as large as the kernel is a linear layer, done slowly."""
 
+    product = staticmethod(F.linear)
+
     def forward(self, input: Tensor) -> Tensor:
         """[patches, channels, frames, height, width] → [patches, out, 1, 1, 1]; larger inputs are convolved."""
         if input.shape[2:] != self.kernel_size:
             return super().forward(input)
-        return _linear(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
+        return self.product(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from minigrpo.cpu import has_slow_products, use_fast_products
+from minigrpo.cpu import has_slow_products, use_fast_products, use_linear_patches
 from minigrpo.models import VISION_FAMILIES, VLM
 
 
@@ -46,8 +46,8 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
     if dtype == "auto":
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     net, tokenizer = _net(auto, path, config, dtype), _tokenizer(path)
-    if device.type == "cpu" and has_slow_products():
-        use_fast_products(net)
+    if device.type == "cpu":
+        (use_fast_products if has_slow_products() else use_linear_patches)(net)
     if tokenizer.chat_template is None:
         raise ValueError(f"{path}: the tokenizer has no chat template (chat_template.jinja or chat_template.json)")
     processor = load_image_processor(path, min_pixels, max_pixels) if vision else None

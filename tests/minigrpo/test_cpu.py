@@ -13,7 +13,7 @@ from running import ROOT
 from torch import nn
 
 from minigrpo import Policy, Sampling, cpu, generate, pack
-from minigrpo.cpu import Linear, Patches, has_slow_products, use_fast_products
+from minigrpo.cpu import Linear, Patches, has_slow_products, use_fast_products, use_linear_patches
 from minigrpo.loading import load_model
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
@@ -52,12 +52,13 @@ def test_products_and_gradients(shape, inputs, outputs, bias):
         assert torch.equal(fast(x), fast(x.detach()))
 
 
-def test_patch_embeddings_are_convolutions_of_single_patches():
+@pytest.mark.parametrize("use", [use_linear_patches, use_fast_products])
+def test_patch_embeddings_are_convolutions_of_single_patches(use):
     torch.manual_seed(0)
     fast, exact = (nn.Conv3d(3, 20, (2, 4, 4), (2, 4, 4), bias=False) for _ in range(2))
     exact.load_state_dict(fast.state_dict())
     exact.double()
-    use_fast_products(fast)
+    use(fast)
     assert type(fast) is Patches
     x = torch.randn(7, 3, 2, 4, 4)
     weights = torch.randn(7, 20, 1, 1, 1)
@@ -68,7 +69,7 @@ def test_patch_embeddings_are_convolutions_of_single_patches():
     larger = torch.randn(2, 3, 2, 8, 12)
     assert close(fast(larger), exact(larger.double()))
     for other in (nn.Conv3d(4, 20, (2, 4, 4), groups=2), nn.Conv3d(3, 20, (2, 4, 4), padding=1)):
-        use_fast_products(other)
+        use(other)
         assert type(other) is nn.Conv3d, "not a linear layer of its input"
 
 
@@ -151,9 +152,9 @@ def test_a_loaded_model_has_them_where_torch_s_own_are_slow(vendor, width, slow,
     monkeypatch.setattr(cpu, "CPU", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)
     assert has_slow_products() is slow
-    tiny.vlm("llama", torch.float32).save(tmp_path / "model")
-    loaded = load_model(tmp_path / "model")
-    assert type(loaded.net.lm_head) is (Linear if slow else nn.Linear)
+    tiny.vlm("qwen2_5_vl", torch.float32).save(tmp_path / "model")
+    net = load_model(tmp_path / "model").net
+    assert type(net.lm_head) is (Linear if slow else nn.Linear) and type(net.model.visual.patch_embed.proj) is Patches
 
 
 SHAPES = """
