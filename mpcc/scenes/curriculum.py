@@ -25,7 +25,6 @@ from mpcc.scenes.categories import NAMES
 from mpcc.scenes.places import PLACES
 from mpcc.scenes.world import Pair, Scene, generate, where_words
 
-CELLS = "Read the image row by row."
 DESCRIBE = "Describe the image."
 NAME = "Which object is in the pink frame?"
 NAME_LETTER = "Which object is in the pink frame? {} Give the letter of your choice in <answer> </answer>."
@@ -64,7 +63,7 @@ def lesson(seed: int, index: int, progress: float, plain: bool = False) -> Lesso
     """
     rng = Random(f"lesson/{seed}/{index}")
     scene = generate(f"stream/{seed}/{index}")
-    early, late = (0.4, 0.4, 0.2), (0.1, 0.15, 0.75)
+    early, late = (0.25, 0.4, 0.35), (0.05, 0.15, 0.8)
     weights = [a + (b - a) * progress for a, b in zip(early, late, strict=True)]
     system = SYSTEM_PROMPT if rng.random() < (0.1 + 0.4 * progress) and not plain else None
     image, asked = rng.choices((_whole, _frame, _plain_mask if plain else _mask), weights)[0](scene, rng, system)
@@ -105,18 +104,17 @@ def description(scene: Scene, hidden: int | None = None) -> str:
     return f"{scene.place}: {', '.join(seen)}."
 
 
-def cells(scene: Scene, hidden: int | None = None) -> str:
-    """What fills each of the 8 x 6 squares behind the image tokens, in a word; "no" is nothing."""
-    things = [("box", item.hidden) if i == hidden else (item.category.split()[0], item.box)
-              for i, item in enumerate(scene.items)]
-    things += [(prop.noun, box) for prop, box in scene.props]
+def contents(scene: Scene, hidden: int | None = None) -> list[str]:
+    """The name of what fills most of each of the 8 x 6 squares behind the image tokens, row by row; "" is nothing."""
+    things = [("box", item.hidden) if i == hidden else (item.category, item.box) for i, item in enumerate(scene.items)]
+    things += [(prop.name, box) for prop, box in scene.props]
     found = []
     for top in range(0, HEIGHT, CELL):
         for left in range(0, WIDTH, CELL):
             shares = [overlap(box, (left, top, CELL, CELL)) for _, box in things]
             best = max(range(len(things)), key=shares.__getitem__)
-            found.append(things[best][0] if shares[best] > 60 else "no")
-    return " ".join(found)
+            found.append(things[best][0] if shares[best] > CELL * CELL / 16 else "")
+    return found
 
 
 def around(scene: Scene, index: int) -> str:
@@ -162,7 +160,7 @@ Asked = list[tuple[str, str]]
 
 
 def _whole(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, Asked]:
-    return scene.image, [(CELLS, cells(scene)), (DESCRIBE, description(scene))]
+    return scene.image, [(DESCRIBE, description(scene))]
 
 
 def _frame(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, Asked]:
@@ -183,8 +181,8 @@ def _frame(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, 
 
 def _seen(scene: Scene, pair: Pair, rng: Random) -> tuple[str, str]:
     """A question on what can be seen beside the mask."""
-    return rng.choice(((AROUND, around(scene, pair.index)), (AROUND, around(scene, pair.index)),
-                       (CELLS, cells(scene, pair.index)), (DESCRIBE, description(scene, pair.index))))
+    seen = (AROUND, around(scene, pair.index))
+    return rng.choice((seen, seen, seen, (DESCRIBE, description(scene, pair.index))))
 
 
 def _plain_mask(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, Asked]:

@@ -44,8 +44,9 @@ class Prop:
         return f"{self.phrase[0].upper()}{self.phrase[1:]} {verb} {side} the box."
 
     @property
-    def noun(self) -> str:
-        return self.phrase.split()[-1]
+    def name(self) -> str:
+        """The phrase without its article."""
+        return self.phrase.removeprefix("a ").removeprefix("an ")
 
 
 _SINGULAR = {"clover", "white wool", "spilled grain", "gray smoke", "popcorn", "steam", "fruit", "spaghetti", "butter",

@@ -153,7 +153,7 @@ def generate(seed: int | str, place: str | None = None) -> Scene:
         try:
             plan = _Plan(place, rng)
             break
-        except _NoRoom:
+        except (_NoRoom, _NothingToAsk):
             continue
     stage = Stage(rng)
     PLACES[place].backdrop(stage)
@@ -172,6 +172,10 @@ class _NoRoom(Exception):
     """A prop found no free place."""
 
 
+class _NothingToAsk(Exception):
+    """Fewer than two different objects can be asked for."""
+
+
 class _Plan:
     """What stands where, before anything is drawn."""
 
@@ -182,6 +186,8 @@ class _Plan:
         for row in BASES:
             layout = rng.choices((self._singles, self._alike, self._likeness, self._set), (12, 2, 3, 3))[0]
             layout(row)
+        if len({item.category for item in self.items if item.reason}) < 2:
+            raise _NothingToAsk
 
     def _names(self, row: str, count: int) -> list[str]:
         """Different categories that may stand in a row."""
