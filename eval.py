@@ -47,6 +47,7 @@ from mpcc.evaluation import (
 from mpcc.formats import write_json, write_lines, write_text
 from mpcc.questions import Mode
 from mpcc.render import NAMES, render, render_differences
+from mpcc.scenes import floors
 from mpcc.scenes.folder import ensure_scenes
 from mpcc.summary import block, closing, cut_off_note
 from mpcc.tables import tables
@@ -142,14 +143,15 @@ def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks)
     found |= {"benchmark": benchmark.source, "max_new_tokens": limit, "seconds": time.monotonic() - began}
     if options.against_generate:
         found["against_generate"] = race(options, replace(evaluation, mode="reasoning"), vlm, path, ranks)
+    floor = floors.told() if scenes and "free" in evaluation.kinds else ""
     if ranks.first:
         item_of = {item.id: item for item in benchmark.items}
-        write_results(out, records, found, path, lambda record: evaluation.image(item_of[record["id"]]))
-        write_text(out / "tables.txt", "\n".join(detailed))
+        write_results(out, records, found, path, lambda record: evaluation.image(item_of[record["id"]]), floor)
+        write_text(out / "tables.txt", "\n".join([*detailed, floor]))
         draw_reasoning(out / "words.png", {label(path): records} | (
             {options.compare.name: [r for side in theirs.values() for r in side]} if theirs else {}))
     runs = {mode: found[mode]["tables"] for mode in modes}
-    print_first(ranks, "\n" + closing(runs, found.get("compared", {}), label(str(options.compare))))
+    print_first(ranks, "\n" + closing(runs, found.get("compared", {}), label(str(options.compare))) + floor)
     for mode, figures in runs.items():
         if note := cut_off_note(figures, limit):
             print_first(ranks, f"{mode}: {note}")
@@ -228,11 +230,13 @@ def score_blink(options: Namespace, config: Config, path: str, ranks: Ranks) -> 
 
 
 def write_results(out: Path, records: Sequence[Mapping[str, Any]], found: Mapping[str, Any], path: str,
-                  image_of: Callable[[Mapping[str, Any]], Image.Image]) -> None:
+                  image_of: Callable[[Mapping[str, Any]], Image.Image], note: str) -> None:
     """Answers, page and figures."""
     write_lines(out / "answers.jsonl", records)
-    named = [r | {"kind": f"{NAMES[r['kind']]} ({'reasoning' if r['system'] else 'base'})"} for r in records]
-    report.write_page(named, image_of, out / "page.html", f"MPCC-Eval: {path}")
+    views = {blind_kind(view): {"seen": text} for view, text in signatures.SHOWN.items()}
+    named = [r | {"kind": f"{NAMES[r['kind']]} ({'reasoning' if r['system'] else 'base'})"} | views.get(r["kind"], {})
+             for r in records]
+    report.write_page(named, image_of, out / "page.html", f"MPCC-Eval: {path}", note)
     write_json(out / "scores.json", {"model": path, **found})
 
 

@@ -13,7 +13,8 @@ from mpcc.prompts import SYSTEM_PROMPT
 
 _SIDE = 480  # a thousand images make a page of some tens of megabytes
 _OF_ITEM = ("id", "file_name", "difficulty", "answer")
-_OF_QUESTION = ("kind", "role", "options", "prompt", "system", "truth", "completion", "parsed", "right", "similarity")
+_OF_QUESTION = ("kind", "role", "options", "prompt", "system", "truth", "completion", "parsed", "right", "similarity",
+                "seen")
 
 
 def write_page(
@@ -21,6 +22,7 @@ def write_page(
     image_of: Callable[[Mapping[str, Any]], Image.Image],
     path: str | Path,
     title: str,
+    note: str = "",
 ) -> None:
     """Writes a self-contained page with one entry per item, its questions together; it needs no network.
 
@@ -31,6 +33,7 @@ def write_page(
         records: Judged answers, as `mpcc.questions.record` and `mpcc.blink.score` give them.
         image_of: Gives the image that the model saw. Called once an item, with its first record.
         path: HTML file; appears whole or not at all.
+        note: Stands below the title.
 
     Raises:
         ValueError: there are no records.
@@ -40,7 +43,7 @@ def write_page(
     items: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         items.setdefault(record["id"], []).append(record)
-    data = {"items": [_item(group) for group in items.values()], "system": SYSTEM_PROMPT}
+    data = {"items": [_item(group) for group in items.values()], "system": SYSTEM_PROMPT, "note": note}
     pages.write(path, "report", title, data, (image_of(group[0]) for group in items.values()), _SIDE)
 
 

@@ -18,7 +18,8 @@ from mpcc.words import reasoning, words
 
 Record = Mapping[str, Any]
 
-_SHOWN = {"no_evidence": "evidence filled", "elsewhere": "the mask on another picture", "black": "all-black images"}
+SHOWN = {"no_evidence": "evidence filled", "elsewhere": "the mask on another picture", "black": "all-black images"}
+"""Blind view → what it shows."""
 
 NGRAM = 5
 """Words of an n-gram. The fewest that different people hardly share by chance: of the 4-grams in human captions of 51
@@ -121,7 +122,7 @@ def render(signs: Mapping[str, Any]) -> str:
                      f"{found['across_images']:.2f} are said of another image too")
     for view, rates in signs.get("blindness", {}).items():
         kept = f", {_text(rates['unchanged'])} of the answers unchanged" if rates["unchanged"] else ""
-        lines.append(f"{_SHOWN[view]}, free-form: right {_text(rates['right_blind'])}, with the image "
+        lines.append(f"{SHOWN[view]}, free-form: right {_text(rates['right_blind'])}, with the image "
                      f"{_text(rates['right'])}{kept}")
     if "collapsed" in signs:
         lines.append(f"format: {_text(signs['well_formed'])} well formed, {_text(signs['collapsed'])} right "

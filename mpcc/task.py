@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from minigrpo.task import Answer, Completion, Sample, Task
+from minigrpo.task import Answer, Completion, GroupContext, Sample, Task
 from mpcc import prompts
 from mpcc.coco import Coco, ImageEntry
 from mpcc.masks import Fill, Kind, apply_mask, check_choice, hidden_region, others_visible
@@ -147,6 +147,11 @@ class MaskedPrediction(Task):
     def reward(self, sample: Sample, completions: list[Completion]) -> dict[str, list[float]]:
         """The terms of MPCC Eq. 3 (`mpcc.rewards.reward_terms`)."""
         return self._terms(sample.data["answer"], [completion.text for completion in completions])
+
+    def metrics(self, context: GroupContext) -> dict[str, float]:
+        """`lost`: 1 where nothing that was sampled is right, so that without a prior the name is not learned."""
+        exact = context.terms["exact"]
+        return {"lost": float(not any(exact[i] for i, prior in enumerate(context.group.is_prior) if not prior))}
 
     def shown_answer(self, sample: Sample) -> str:
         """The name of the hidden object."""

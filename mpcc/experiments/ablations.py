@@ -29,9 +29,12 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 }
 """Row → options beside `--strategy rft+prior`. The default: G 8, beta 0.04, a trace for every pair, never ending.
 
-Random masks have the area and aspect of the semantic ones.
+Random masks have the area and aspect of the semantic ones, which do not depend on the object.
 """
-COLUMNS = {"id cho_e": "Cho.E", "id cho_h": "Cho.H", "id free": "free-form"}
+COLUMNS = {"id cho_e macro": "Cho.E", "id cho_h macro": "Cho.H", "id free macro": "free-form"}
+SIGNS = {"id free_no_evidence pooled": "no evidence", "id course exact": "sampled", "id course lost": "lost groups",
+         "id course zero_variance": "no variance", "id course kl": "KL x 100", "id answers blank": "blank"}
+"""What tells how it came about, in percent."""
 
 
 def cells(seeds: int, steps: int) -> list[Cell]:
@@ -45,10 +48,12 @@ def cells(seeds: int, steps: int) -> list[Cell]:
 
 def render(found: Summary) -> str:
     """The table with mean and spread over seeds."""
-    rows = [[row_name(row, found[row]), *(cell_text(found[row].get(column)) for column in COLUMNS)]
-            for row in VARIANTS if row in found]
-    title = f"rft+prior, one thing changed; accuracy in percent, {over_seeds(found)}"
-    return grid(title, ["", *COLUMNS.values()], rows) + "\n"
+    title = f"rft+prior, one thing changed; percent right, the mean of three difficulties, {over_seeds(found)}"
+    tables = [grid(said, ["", *columns.values()],
+                   [[row_name(row, found[row]), *(cell_text(found[row].get(column)) for column in columns)]
+                    for row in VARIANTS if row in found])
+              for said, columns in ((title, COLUMNS), ("What it came with, percent", SIGNS))]
+    return "\n\n".join(tables) + "\n"
 
 
 def draw(folder: Path, found: Summary, results: Sequence[Mapping[str, Any]]) -> None:

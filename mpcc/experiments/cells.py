@@ -15,16 +15,27 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from minigrpo.progress import clock
 from mpcc.eval_options import counting
+from mpcc.experiments.origin import CLONE, difference, origin
 from mpcc.formats import write_json
+from mpcc.rewards import normalise
+from mpcc.splits import read_halves
+from mpcc.tables import CHOICES, FREE
+from mpcc.task import MaskedPrediction
+from mpcc.words import reasoning
 
-CLONE = Path(__file__).resolve().parents[2]
 COMMANDS = {"train.py": "minigrpo-train", "eval.py": "minigrpo-eval"}
 """Program of a clone → what it is called once installed."""
 KINDS = ("cho_e", "cho_h", "free")
+SETTINGS = {"id": ("", ""), "ood": ("id", "ood"), "swapped": ("ood", "id")}
+"""Setting → the half of the categories that is trained on, and the one that is scored; for `id` all are both."""
+COURSES = {"reward": "reward", "exact": "reward/exact", "kl": "kl", "zero_variance": "zero_variance", "lost": "lost"}
+"""Name in a cell → metric of each step: means over what was sampled, and shares of groups."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -32,11 +43,11 @@ class Cell:
 
     Attributes:
         row: What is compared: a strategy, or a variant of one.
-        setting: `id`: trained and scored on all categories. `ood`: trained on one half, scored on the other.
+        setting: One of `SETTINGS`.
         seed: Of the run.
         strategy: It is trained by; None trains nothing and scores the base.
         options: Of train.py, beside the strategy.
-        mode: Of eval.py: base or reasoning.
+        mode: Of eval.py: base or reasoning; empty where the course of the training is all that is wanted.
     """
 
     row: str
@@ -64,6 +75,8 @@ class Place:
             cell's own, rft for none.
         trained: Options for train.py only.
         scored: Options for eval.py only.
+        base: The model that is trained from, as `--model.path` would name it.
+        only_print: Nothing is run; cells count whatever made them.
     """
 
     results: Path
@@ -73,13 +86,16 @@ class Place:
     extra: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
     scored: tuple[str, ...] = ()
+    base: str = MaskedPrediction.default_model
+    only_print: bool = False
 
 
 def run_cells(cells: Sequence[Cell], place: Place) -> list[dict[str, Any]]:
     """Runs what has no file yet, and returns what the files hold, in the order of `cells`.
 
     Raises:
-        RuntimeError: a training or an evaluation failed. Nothing new is begun then; what is done is kept.
+        RuntimeError: a training or an evaluation failed. Nothing new is begun then; what is done is kept. Or a cell is
+            missing and nothing is to be run.
     """
     place.results.mkdir(parents=True, exist_ok=True)
     done: dict[Cell, dict[str, Any]] = {}
@@ -99,59 +115,95 @@ def run_cell(cell: Cell, place: Place) -> dict[str, Any]:
     """Trains and scores a cell, unless its file is there; returns what the file holds.
 
     Returns:
-        `row`, `setting`, `seed`; `options`, those of train.py and eval.py; `figures`, kind of question → `Rate`;
-        `signatures` of failure; `reward`, the mean of each step; `prior`, of each step with priors the mean
-        log-probability per token of `prior` and `sampled` completions, and the share of `positive` advantages;
-        `minutes`.
+        `row`, `setting`, `seed`; `origin` (`mpcc.experiments.origin`); `options`, those of train.py and eval.py;
+        `figures`, kind of question → `macro`, the mean of the three difficulties in percent, and the `Rate` `pooled`;
+        `signatures` of failure; `answers`, of the free-form ones in percent `blank`, those without a word of reasoning,
+        and where one half was trained on `trained_half`, those that name one of its categories; `course`, name of
+        `COURSES` → its value in each step; `prior`, of each step with priors the mean log-probability per token of
+        `prior` and `sampled` completions, and the share of `positive` advantages; `minutes`.
 
     Raises:
-        RuntimeError: train.py or eval.py failed, or what is there was made with other options.
+        RuntimeError: train.py or eval.py failed, or what is there was made with other options or by other code.
     """
     file = place.results / f"{cell.name}.json"
     run, began = place.runs / cell.name, time.monotonic()
     extra, steps = [word.replace("{strategy}", cell.strategy or "rft") for word in place.extra], []
-    half = ["--task.half", "id"] if cell.setting == "ood" else []
+    trained = SETTINGS[cell.setting][0]
+    half = ["--task.half", trained] if trained else []
     options = {"train": [*half, *place.trained, *cell.options, *extra], "eval": [*place.scored, *extra]}
+    if place.only_print:
+        if not file.is_file():
+            raise RuntimeError(f"{file} is missing; leave --only-print away to run it")
+        return json.loads(file.read_text(encoding="utf-8"))
+    made = {"options": options, "origin": origin(place.base)}
     if file.is_file():
-        return _unchanged(file, options)
+        return _unchanged(file, made)
     run.mkdir(parents=True, exist_ok=True)
     model = []
     if cell.strategy is not None:
         if (run / "result.json").is_file():
-            _unchanged(run / "cell.json", options)
+            _unchanged(run / "cell.json", made)
         else:
             (run / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed
-            write_json(run / "cell.json", {"options": options})
+            write_json(run / "cell.json", made)
             _start(place, run / "log.txt", "train.py", "--run.seed", str(cell.seed), "--run.dir", str(run),
                    "--task.held_out", "0", "--strategy", cell.strategy, *options["train"])
         steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         model = ["--model", str(run)]
-    scores = run / "scores.json"
-    # a run folder brings the options that it was trained with
-    asked = place.scored if model else (*place.scored, *counting(extra))
-    _start(place, run / "log.txt", "eval.py", "--mode", cell.mode, "--kinds", ",".join(KINDS), "--no-blind",
-           "--out", str(run / "eval"), "--json", str(scores), *model, *asked)
-    found = json.loads(scores.read_text(encoding="utf-8"))[cell.mode]
-    tables = found["tables"]["halves"]["ood"] if cell.setting == "ood" else found["tables"]
-    write_json(file, {
-        "row": cell.row, "setting": cell.setting, "seed": cell.seed, "options": options,
-        "figures": {kind: tables[kind]["pooled"] for kind in KINDS if kind in tables},
-        "signatures": found["signatures"],
-        "reward": _course(steps, "reward"),
-        "prior": {"prior": _course(steps, "logprob/prior"), "sampled": _course(steps, "logprob/sampled"),
-                  "positive": _course(steps, "prior_positive")},
-        "minutes": round((time.monotonic() - began) / 60, 2),
-    })
+    result = {"row": cell.row, "setting": cell.setting, "seed": cell.seed, **made,
+              "course": {name: _course(steps, metric) for name, metric in COURSES.items()},
+              "prior": {"prior": _course(steps, "logprob/prior"), "sampled": _course(steps, "logprob/sampled"),
+                        "positive": _course(steps, "prior_positive")},
+              **(_scored(cell, place, run, model, extra) if cell.mode else {"figures": {}, "answers": {}}),
+              "minutes": round((time.monotonic() - began) / 60, 2)}
+    write_json(file, result)
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _unchanged(file: Path, options: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What a file holds, if it was made with these options: figures of two settings must not meet in one table."""
+def _scored(cell: Cell, place: Place, run: Path, model: Sequence[str], extra: Sequence[str]) -> dict[str, Any]:
+    """`figures`, `signatures` and `answers` of a cell, by eval.py."""
+    trained, scored = SETTINGS[cell.setting]
+    scores = run / "scores.json"
+    # a run folder brings the options that it was trained with
+    asked = place.scored if model else (*place.scored, *counting(extra))
+    blind = ["--no-blind"] if scored else []  # of halves nobody asks
+    _start(place, run / "log.txt", "eval.py", "--mode", cell.mode, "--kinds", ",".join(KINDS), *blind,
+           "--out", str(run / "eval"), "--json", str(scores), *model, *asked)
+    found = json.loads(scores.read_text(encoding="utf-8"))[cell.mode]
+    tables = found["tables"]["halves"][scored] if scored else found["tables"]
+    half_of = read_halves(_halves(place)) if scored else {}
+    figures = {kind: {name: tables[kind][name] for name in ("macro", "pooled")} for kind in (*CHOICES, *FREE)
+               if kind in tables}
+    return {"figures": figures, "signatures": found["signatures"],
+            "answers": _answers(run / "eval" / "answers.jsonl", half_of, trained)}
+
+
+def _unchanged(file: Path, made: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file holds, if it was made alike: figures of two settings must not meet in one table."""
     found = json.loads(file.read_text(encoding="utf-8"))
-    if found["options"] != options:
-        raise RuntimeError(f"{file} was made with other options: {found['options']}, not {options}; give another "
-                           "--out and --runs, or delete it")
+    if found["options"] != made["options"]:
+        raise RuntimeError(f"{file} was made with other options: {found['options']}, not {made['options']}; give "
+                           "another --out and --runs, or delete it")
+    if other := difference(found.get("origin", {}), made["origin"]):
+        raise RuntimeError(f"{file} was not made by what is here ({other}): give another --out and --runs, delete it, "
+                           "or show it as it is with --only-print")
     return found
+
+
+def _halves(place: Place) -> str:
+    return place.scored[place.scored.index("--halves") + 1] if "--halves" in place.scored else "scenes"
+
+
+def _answers(file: Path, half_of: Mapping[str, str], trained: str) -> dict[str, float]:
+    """Shares in percent of the free-form answers; of the half that is scored where one is trained on."""
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    free = [r for r in records if r["kind"] == "free" and (not trained or half_of[r["answer"]] != trained)]
+    blank = [not reasoning(r["completion"]).strip() for r in free]
+    shares = {"blank": 100 * fmean(blank)}
+    if trained:
+        named = [half_of.get(normalise(r["parsed"] or "")) == trained for r in free]
+        shares["trained_half"] = 100 * fmean(named)
+    return shares
 
 
 def _course(steps: Sequence[Mapping[str, Any]], name: str) -> list[float]:
@@ -191,5 +243,6 @@ def _start(place: Place, log: Path, program: str, *words: str) -> None:
 
 def told(result: Mapping[str, Any]) -> str:
     """A result on one line."""
-    figures = ", ".join(f"{kind} {rate['percent']:.1f} %" for kind, rate in result["figures"].items())
+    figures = ", ".join(f"{kind} {result['figures'][kind]['pooled']['percent']:.1f} %" for kind in KINDS
+                        if kind in result["figures"])
     return f"{figures} ({clock(60 * result['minutes'])})"

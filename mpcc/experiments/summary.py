@@ -8,22 +8,38 @@ from statistics import fmean, stdev
 from typing import Any
 
 Summary = dict[str, dict[str, dict[str, float]]]
-"""Row → column ("id cho_e", …) → `mean` and `spread` (sample standard deviation, 0 for one) of `n` runs, in percent."""
+"""Row → column → `mean` and `spread` (sample standard deviation, 0 for one) of `n` runs, in percent.
+
+A column is a setting, a kind of question, and `macro` or `pooled`: "id cho_e macro".
+"""
+
+
+def by_seed(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:
+    """Row → column → seed → figure.
+
+    Beside the columns of questions: "id answers blank" and the like, shares of the free-form answers; "id course exact"
+    and the like, the mean over the steps of what was sampled, in percent (the KL in hundredths of a nat).
+    """
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    for result in results:
+        columns = values.setdefault(result["row"], {})
+        found = {f"{kind} {name}": rates[name] for kind, rates in result["figures"].items() for name in rates}
+        found |= {f"answers {name}": share for name, share in result["answers"].items()}
+        found |= {f"course {name}": 100 * fmean(course) for name, course in result["course"].items()
+                  if course and name != "reward"}
+        for name, value in found.items():
+            value = value["percent"] if isinstance(value, Mapping) else value
+            if value is not None:
+                columns.setdefault(f"{result['setting']} {name}", {})[result["seed"]] = value
+    return values
 
 
 def summary(results: Sequence[Mapping[str, Any]]) -> Summary:
     """Mean and spread over the seeds of every row and column."""
-    values: dict[str, dict[str, list[float]]] = {}
-    for result in results:
-        for kind, rate in result["figures"].items():
-            columns = values.setdefault(result["row"], {})
-            columns.setdefault(f"{result['setting']} {kind}", []).append(rate["percent"])
     return {
-        row: {
-            column: {"mean": fmean(found), "spread": stdev(found) if len(found) > 1 else 0.0, "n": len(found)}
-            for column, found in columns.items()
-        }
-        for row, columns in values.items()
+        row: {column: {"mean": fmean(found.values()), "spread": stdev(found.values()) if len(found) > 1 else 0.0,
+                       "n": len(found)} for column, found in columns.items()}
+        for row, columns in by_seed(results).items()
     }
 
 
@@ -69,8 +85,9 @@ def draw_bars(path: Path, found: Summary, columns: Mapping[str, str]) -> None:
     figure.savefig(path, format="png")
 
 
-def draw_courses(path: Path, results: Sequence[Mapping[str, Any]], rows: Sequence[str]) -> None:
-    """Mean reward against step for each of `rows` in the setting `id`: mean over seeds, band from lowest to highest."""
+def draw_courses(path: Path, results: Sequence[Mapping[str, Any]], rows: Sequence[str], course: str = "reward",
+                 label: str = "mean reward of the sampled completions", setting: str = "id") -> None:
+    """A course of the cells against step for each of `rows`: mean over seeds, band from lowest to highest."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -79,7 +96,8 @@ def draw_courses(path: Path, results: Sequence[Mapping[str, Any]], rows: Sequenc
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
     axes = figure.subplots()
     for row, colour in zip(rows, ("#1f4e79", "#d1495b", "#2e8b57", "#b8860b"), strict=False):
-        runs = [r["reward"] for r in results if r["row"] == row and r["setting"] == "id" and r["reward"]]
+        runs = [r["course"][course] for r in results if r["row"] == row and r["setting"] == setting and
+                r["course"].get(course)]
         if not runs:
             continue
         length = min(map(len, runs))
@@ -89,7 +107,7 @@ def draw_courses(path: Path, results: Sequence[Mapping[str, Any]], rows: Sequenc
         axes.plot(steps, smoothed.mean(0), color=colour, linewidth=2, label=f"{row} ({seeds})")
         if len(runs) > 1:
             axes.fill_between(steps, smoothed.min(0), smoothed.max(0), color=colour, alpha=0.2, linewidth=0)
-    axes.set(xlabel="step", ylabel="mean reward of the sampled completions")
+    axes.set(xlabel="step", ylabel=label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, format="png")

@@ -121,7 +121,8 @@ function card(question) {
   const system = question.system ? `${data.system}\n\n` : "";
   const folded = el("details", { open: prompts }, el("summary", {}, question.system ? "prompts" : "prompt"),
     el("p", { className: "text small" }, system + question.prompt));
-  return el("article", { className: `question ${state}` }, head, options(question),
+  const seen = question.seen ? el("p", { className: "soft small" }, `not this picture was shown: ${question.seen}`) : null;
+  return el("article", { className: `question ${state}` }, head, seen, options(question),
     el("p", { className: "text completion" }, question.completion || "(nothing)"), folded);
 }
 
@@ -165,6 +166,8 @@ function fillCategories() {
 }
 
 get("title").textContent = document.title;
+get("note").textContent = data.note;
+get("note").hidden = !data.note;
 fill("kind", distinct(items.flatMap((item) => item.questions.map((question) => question.kind))), KINDS);
 fill("difficulty", distinct(items.map((item) => item.difficulty)));
 fill("category", []);

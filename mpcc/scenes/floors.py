@@ -16,16 +16,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
+from minigrpo import Sample, load_model
 from mpcc.formats import write_json
+from mpcc.prompts import QUESTION, SYSTEM_PROMPT
+from mpcc.rewards import normalise, parse_answer
 from mpcc.scenes.benchmark import SPLIT
+from mpcc.scenes.canvas import HEIGHT, WIDTH
+from mpcc.scenes.evaluation import answers
 from mpcc.scenes.folder import VERSION, ensure_scenes
+from mpcc.task import MaskedPrediction
 
 Pair = Mapping[str, Any]
 """A pair as the files keep it: `bbox`, `scene`, `evidence`, `category_name`, …"""
 
-RESULT = Path(__file__).parents[1] / "results" / "floors.json"
-"""What the command found last, kept in the repository for the tables that show it."""
+RESULT = Path(__file__).parent / "floors.json"
+"""What the command found, kept in the repository for the tables that show it."""
 
 MOST_FREQUENT, SCENE, BOX, BOTH = "most frequent", "kind of scene", "box", "box and scene"
 EVIDENCE = "evidence in words"
@@ -36,17 +43,17 @@ CEILING = 0.95
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the table; with --model also how often that model is right with all pictures black."""
+    """Prints the table, and keeps it in `RESULT` if asked to."""
     parser = argparse.ArgumentParser(prog="python -m mpcc.scenes.floors", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="model folder, asked with all pictures black (default: none is asked)")
+    parser.add_argument("--model", default=MaskedPrediction.default_model,
+                        help="model folder, asked with all pictures black (default: the shipped base)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args(argv)
     train, asked = read_pairs()
     found = {"world": VERSION, "pairs": len(asked), "chance": 1 / len({pair["category_name"] for pair in asked}),
-             "forest": floors(train, asked, forest), "network": floors(train, asked, network)}
-    if args.model:
-        found["text only"] = text_only(args.model, asked)
+             "forest": floors(train, asked, forest), "network": floors(train, asked, network),
+             "text only": text_only(args.model, asked)}
     print(render(found), end="")
     if args.json:
         write_json(args.json, found)
@@ -145,14 +152,6 @@ def network(known: np.ndarray, labels: np.ndarray, new: np.ndarray, steps: int =
 
 def text_only(model: str, asked: Sequence[Pair]) -> float:
     """Share of `asked` that a model names with all pictures black: what the question alone tells it."""
-    from PIL import Image
-
-    from minigrpo import Sample, load_model
-    from mpcc.prompts import QUESTION, SYSTEM_PROMPT
-    from mpcc.rewards import normalise, parse_answer
-    from mpcc.scenes.canvas import HEIGHT, WIDTH
-    from mpcc.scenes.evaluation import answers
-
     black = Image.new("RGB", (WIDTH, HEIGHT))
     vlm = load_model(model, dtype=torch.float32)
     said = answers(vlm, [Sample(f"{SPLIT}/black", QUESTION, (black,), system=SYSTEM_PROMPT)])[0]  # the same for all
@@ -168,9 +167,19 @@ def render(found: Mapping[str, Any]) -> str:
         bound = f"at least {100 * CEILING:.0f}" if name == EVIDENCE else bound
         figures = "".join(f"{100 * found[kind][name]:>9.1f}" for kind in ("forest", "network"))
         lines.append(f"{name:<20}{figures}{bound:>14}")
-    if "text only" in found:
-        lines.append(f"{'question alone':<20}{'':>9}{100 * found['text only']:>9.1f}   (the model, pictures black)")
+    lines.append(f"{'question alone':<20}{'':>9}{100 * found['text only']:>9.1f}   (the model, pictures black)")
     return "\n".join(lines) + "\n"
+
+
+def told() -> str:
+    """The kept figures on a line, to stand beside a model's. Empty where they are of another world than this one."""
+    found = json.loads(RESULT.read_text(encoding="utf-8"))
+    if found["world"] != VERSION:
+        return ""
+    best = {name: max(found["forest"][name], found["network"][name]) for name in (MOST_FREQUENT, SCENE, BOX, BOTH)}
+    listed = ", ".join(f"{name} {100 * share:.1f}" for name, share in best.items())
+    return (f"floors of free-form answers, in percent: chance {100 * found['chance']:.1f}, {listed}, question alone "
+            f"{100 * found['text only']:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,34 @@
 """The comparisons: which cells there are, that a finished one is not run again, tables and plots."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from minigrpo.config import load_config
-from mpcc.experiments import ablations, cells, table4
+from mpcc.coco import Coco
+from mpcc.experiments import ablations, cells, priors, table4
 from mpcc.experiments.__main__ import main
 from mpcc.experiments.cells import Cell, Place, program_file, run_cell, run_cells
+from mpcc.experiments.origin import DECIDING, _sources, difference, origin
 from mpcc.experiments.summary import draw_bars, draw_courses, summary
+from mpcc.pairs import file_pairs
+from mpcc.scenes.folder import VERSION, ensure_scenes
+from mpcc.splits import read_halves
 from mpcc.task import MaskedPrediction
+
+ROOT = Path(__file__).parents[2]
 
 
 def rate(percent):
     return {"n": 100, "percent": percent, "low": percent - 5, "high": percent + 5}
+
+
+def both(percent):
+    return {"macro": percent + 1, "pooled": rate(percent)}
 
 
 @pytest.fixture
@@ -26,13 +39,22 @@ def started(monkeypatch):
     def start(place, log, program, *words):
         commands.append((program, words))
         if program == "train.py":
-            step = {"step": 1, "reward": 1.5, "logprob/prior": -2.0, "logprob/sampled": -1.0, "prior_positive": 0.75}
-            (log.parent / "metrics.jsonl").write_text(json.dumps(step) + "\n" + json.dumps({"step": 2, "reward": 2.0}))
+            exact = 0.25 * (1 + words.count("rft+prior"))
+            steps = [{"step": 1, "reward": 1.5, "reward/exact": exact, "lost": 1.0, "kl": 0.01, "zero_variance": 0.5,
+                      "logprob/prior": -2.0, "logprob/sampled": -1.0, "prior_positive": 0.75},
+                     {"step": 2, "reward": 2.0, "reward/exact": 0.5, "lost": 0.5, "kl": 0.03, "zero_variance": 0.0}]
+            (log.parent / "metrics.jsonl").write_text("\n".join(map(json.dumps, steps)))
             (log.parent / "result.json").write_text("{}")
             return
         percent = 10.0 * len(commands)
-        tables = {kind: {"pooled": rate(percent)} for kind in ("cho_e", "cho_h", "free")}
-        tables["halves"] = {"ood": {kind: {"pooled": rate(percent / 2)} for kind in ("cho_e", "cho_h")}}
+        tables = {kind: both(percent) for kind in ("cho_e", "cho_h", "free")}
+        tables["halves"] = {"ood": {kind: both(percent / 2) for kind in ("cho_e", "cho_h")},
+                            "id": {kind: both(percent / 4) for kind in ("cho_e", "cho_h")}}
+        answers = [{"kind": "free", "answer": name, "parsed": said, "completion": f"<think>{thought}</think>"}
+                   for name, said, thought in (("boat", "bus", "Quay."), ("boat", None, " "), ("bus", "bus", "Stop."))]
+        folder = Path(words[words.index("--out") + 1])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
         mode = words[words.index("--mode") + 1]
         with open(words[words.index("--json") + 1], "w") as file:
             json.dump({mode: {"tables": tables, "signatures": {}}}, file)
@@ -49,7 +71,7 @@ def place(folder, **changes):
 
 def test_every_strategy_stands_in_both_settings_with_every_seed():
     found = table4.cells(3)
-    assert len(found) == len({cell.name for cell in found}) == 2 * (2 + 4 * 3)
+    assert len(found) == len({cell.name for cell in found}) == 3 * (2 + 4 * 3)
     assert {cell.row for cell in found} == {"base", "prompt", "sft", "rft", "rft+prior", "sft+rft"}
 
 
@@ -78,12 +100,61 @@ def test_a_cell_trains_on_its_half_and_is_scored_in_its_mode(tmp_path, started):
     assert asked[asked.index("--model") + 1] == str(tmp_path / "runs/ood-rft-2")
     assert words[words.index("--strategy") + 1] == "rft" and words[words.index("--run.seed") + 1] == "2"
     assert words[words.index("--task.half") + 1] == "id" and asked[asked.index("--mode") + 1] == "reasoning"
-    assert found["figures"] == {"cho_e": rate(10.0), "cho_h": rate(10.0)}
-    assert found["reward"] == [1.5, 2.0] and found["prior"] == {"prior": [-2.0], "sampled": [-1.0], "positive": [0.75]}
+    assert found["figures"] == {"cho_e": both(10.0), "cho_h": both(10.0)}
+    assert found["prior"] == {"prior": [-2.0], "sampled": [-1.0], "positive": [0.75]}
+    assert found["course"] == {"reward": [1.5, 2.0], "exact": [0.25, 0.5], "kl": [0.01, 0.03],
+                               "zero_variance": [0.5, 0.0], "lost": [1.0, 0.5]}
+    assert "--no-blind" in asked and found["origin"]["world"] == VERSION
+
+
+def test_answers_of_the_half_that_is_scored_are_looked_at_for_names_of_the_other(tmp_path, started):
+    """In the halves of the scenes the boat is of the one, the bus of the other."""
+    half_of = read_halves("scenes")
+    assert {half_of["boat"], half_of["bus"]} == {"id", "ood"}
+    where = place(tmp_path)
+    settings = {half_of["bus"]: ("ood" if half_of["bus"] == "id" else "swapped")}
+    found = run_cell(Cell("rft", settings[half_of["bus"]], 0, "rft"), where)
+    assert found["answers"] == {"blank": 50.0, "trained_half": 50.0}, "of two boats"
+    whole = run_cell(Cell("rft", "id", 0, "rft"), where)
+    assert whole["answers"] == {"blank": pytest.approx(100 / 3)}
+    assert whole["figures"]["free"]["macro"] == whole["figures"]["free"]["pooled"]["percent"] + 1
+
+
+def test_exchanged_halves_are_trained_and_scored_the_other_way_round(tmp_path, started):
+    found = run_cell(Cell("rft", "swapped", 0, "rft"), place(tmp_path))
+    words = started[0][1]
+    assert words[words.index("--task.half") + 1] == "ood" and found["figures"]["cho_e"] == both(5.0)
+
+
+def test_a_cell_of_other_code_weights_or_pictures_is_not_taken(tmp_path, started, monkeypatch):
+    cell, where = Cell("rft", "id", 0, "rft"), place(tmp_path)
+    made = run_cell(cell, where)
+    here = made["origin"]
+    for name in ("code", "base", "world", "torch", "transformers"):
+        monkeypatch.setattr(cells, "origin", lambda base, name=name: here | {name: "another"})
+        with pytest.raises(RuntimeError, match=f"not made by what is here \\({name} .*, not another\\): give another"):
+            run_cell(cell, where)
+    monkeypatch.setattr(cells, "origin", lambda base: here | {"commit": "another", "python": "another"})
+    assert run_cell(cell, where) == made, "the commit tells, the code decides"
+    assert run_cell(cell, replace(where, only_print=True)) == made
+    with pytest.raises(RuntimeError, match="is missing; leave --only-print away"):
+        run_cell(Cell("rft", "id", 1, "rft"), replace(where, only_print=True))
+
+
+def test_the_origin_tells_code_and_weights(tmp_path, monkeypatch):
+    (tmp_path / "a.safetensors").write_bytes(b"1")
+    one = origin(str(tmp_path))
+    assert set(DECIDING) < set(one) and origin("hub/name")["base"] == "hub/name"
+    sources = {path.relative_to(ROOT).as_posix() for path in _sources()}
+    assert {"minigrpo/step.py", "mpcc/rewards.py", "mpcc/scenes/world.py"} < sources
+    assert not any(name.startswith(("mpcc/experiments", "minigrpo/bench")) for name in sources)
+    origin.cache_clear()
+    (tmp_path / "a.safetensors").write_bytes(b"2")
+    assert difference(one, origin(str(tmp_path))).startswith(f"base {one['base']}, not ")
 
 
 def test_what_trains_nothing_is_only_scored(tmp_path, started):
-    assert run_cell(Cell("base", "id", 0, None, mode="base"), place(tmp_path))["reward"] == []
+    assert run_cell(Cell("base", "id", 0, None, mode="base"), place(tmp_path))["course"]["reward"] == []
     assert [program for program, _ in started] == ["eval.py"] and "base" in started[0][1]
 
 
@@ -110,7 +181,7 @@ def test_results_come_into_the_current_folder_and_not_into_the_package(tmp_path,
     monkeypatch.chdir(tmp_path)
     assert main(["table4", "--seeds", "1"]) == 0
     assert (tmp_path / "runs/experiments/table4/table.txt").is_file()
-    assert len(list((tmp_path / "runs/experiments/table4/cells").iterdir())) == 12
+    assert len(list((tmp_path / "runs/experiments/table4/cells").iterdir())) == 18
 
 
 def test_the_program_of_a_clone_or_the_installed_command_is_started(tmp_path, monkeypatch):
@@ -130,13 +201,13 @@ def test_a_training_that_was_killed_begins_anew_and_one_that_ended_does_not(tmp_
     cell, where = Cell("rft", "id", 0, "rft"), place(tmp_path)
     (where.runs / cell.name).mkdir(parents=True)
     (where.runs / cell.name / "metrics.jsonl").write_text('{"step": 1, "reward": 0')
-    assert run_cell(cell, where)["reward"] == [1.5, 2.0]
+    assert run_cell(cell, where)["course"]["reward"] == [1.5, 2.0]
     (where.results / f"{cell.name}.json").unlink()
     run_cell(cell, where)
     assert [program for program, _ in started] == ["train.py", "eval.py", "eval.py"]
 
 
-@pytest.mark.parametrize(("what", "count"), [("table4", 2 * (2 + 4 * 2)), ("ablations", 2 * len(ablations.VARIANTS))])
+@pytest.mark.parametrize(("what", "count"), [("table4", 3 * (2 + 4 * 2)), ("ablations", 2 * len(ablations.VARIANTS))])
 def test_a_finished_cell_is_not_run_again(tmp_path, started, capsys, what, count):
     words = [what, "--seeds", "2", "--out", str(tmp_path / "t"), "--runs", str(tmp_path / "runs")]
     assert main(words) == 0
@@ -147,7 +218,7 @@ def test_a_finished_cell_is_not_run_again(tmp_path, started, capsys, what, count
     assert main(words) == 0 and len(started) == ran + 1, "its training had ended"
     table = capsys.readouterr().out
     assert "rft+prior" in table and "over 2 seeds" in table
-    for name in ("table.txt", "table.json", "table.png", "reward.png"):
+    for name in ("table.txt", "table.png", "reward.png"):
         assert (tmp_path / "t" / name).stat().st_size > 100
 
 
@@ -206,12 +277,17 @@ def test_a_single_run_has_no_whisker(tmp_path, monkeypatch):
     assert [label.get_text() for label in with_spread.get_yticklabels()] == ["base (one run)", "rft"]
 
 
+def cell_of(row, seed, percent, **course):
+    return {"row": row, "setting": "id", "seed": seed, "figures": {"cho_e": both(percent)}, "answers": {"blank": 2.0},
+            "course": {"reward": [1.0, percent]} | course}
+
+
 def test_mean_and_spread_are_over_seeds(tmp_path):
-    results = [{"row": "rft", "setting": "id", "figures": {"cho_e": rate(p)}, "reward": [1.0, p]}
-               for p in (30.0, 36.0, 39.0)]
+    results = [cell_of("rft", seed, p) for seed, p in enumerate((30.0, 36.0, 39.0))]
     found = summary(results)
-    assert found["rft"]["id cho_e"] == {"mean": 35.0, "spread": pytest.approx(21**0.5), "n": 3}
-    assert "35.00 ± 4.58" in table4.render(found) and "66.42" in table4.render(found)
+    assert found["rft"]["id cho_e pooled"] == {"mean": 35.0, "spread": pytest.approx(21**0.5), "n": 3}
+    assert "36.00 ± 4.58" in table4.render(found) and "66.42" in table4.render(found), "ID is the macro average"
+    assert "35.00 ± 4.58" in table4.render(found), "and the pooled one is printed too"
     table4.draw(tmp_path, found, results)
     assert np.asarray(Image.open(tmp_path / "table.png").convert("L")).std() > 10
     assert "base (one run)  " in table4.render(summary([results[0] | {"row": "base"}, *results]))
@@ -219,3 +295,51 @@ def test_mean_and_spread_are_over_seeds(tmp_path):
     draw_courses(tmp_path / "one.png", results[:1], ("rft",))
     assert np.asarray(Image.open(tmp_path / "reward.png")).tobytes() != np.asarray(
         Image.open(tmp_path / "one.png")).tobytes()
+
+
+def test_two_rows_are_compared_by_pairs_and_by_welch(tmp_path, capsys):
+    (tmp_path / "cells").mkdir()
+    for row, values in (("rft", (30.0, 36.0, 39.0)), ("sft", (35.0, 40.0, 45.0)), ("base", (20.0,))):
+        for seed, value in enumerate(values):
+            (tmp_path / f"cells/{row}{seed}.json").write_text(json.dumps(cell_of(row, seed, value)))
+    assert main(["compare", str(tmp_path), "sft", "rft"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("id cho_e pooled"))
+    # differences 5, 4, 6: mean 5, deviation 1, t(2) = 4.303; Welch: variances 25 and 21, 3.97 degrees, t = 2.784
+    assert "+5.00 [+2.52, +7.48]" in line and "+5.00 [-5.90, +15.90]" in line
+    for words, said in ((["sft", "none"], "no row is called 'none': choose from base, rft, sft"),
+                        (["sft", "base"], "'sft' and 'base' have no figure of 2 seeds each: run more seeds")):
+        assert main(["compare", str(tmp_path), *words]) == 1 and said in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "cells"), "a", "b"]) == 1
+    assert "holds no cells/*.json: name the folder of a comparison" in capsys.readouterr().err
+
+
+def test_priors_are_compared_in_pairs_of_seeds(tmp_path, started, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plain").mkdir()
+    assert main(["priors"]) == 1 and "priors needs --plain-base" in capsys.readouterr().err
+    assert main(["priors", "--seeds", "2", "--plain-base", "plain"]) == 0
+    assert {program for program, _ in started} == {"train.py"} and len(started) == 4 * 2 * 2
+    by_case = [words for _, words in started]
+    assert sum("plain" in words for words in by_case) == 4 and sum("runs/priors/permuted.json" in words
+                                                                  for words in by_case) == 4
+    told = capsys.readouterr().out
+    assert "permuted names" in told and "+12.5 [+12.5, +12.5]" in told and "100 > 50" in told
+    assert (tmp_path / "runs/experiments/priors/permuted_names.png").stat().st_size > 1000
+
+
+def test_permuted_pairs_are_of_eight_names_called_otherwise_throughout(tmp_path):
+    priors.write_permuted(tmp_path / "pairs.json")
+    pairs = json.loads((tmp_path / "pairs.json").read_text())
+    called = priors.permutation()
+    assert len(called) == 8 == len(set(called.values())) and all(a != b for a, b in called.items())
+    assert {pair["category_name"] for pair in pairs} == set(called) and len(pairs) > 200
+    original = {(p["file_name"], tuple(p["bbox"])): p for p in
+                json.loads((ensure_scenes() / "pairs_train2017.json").read_text())}
+    for pair in pairs:
+        real = original[pair["file_name"], tuple(pair["bbox"])]
+        assert pair["category_name"] == called[real["category_name"]]
+        assert pair["cot_data"].endswith(f"{pair['category_name']}.")
+        told = " ".join(called.get(word.strip(".,"), word.strip(".,")) for word in real["cot_data"].split())
+        assert told == pair["cot_data"].replace(".", "").replace(",", "")
+    loaded = file_pairs(tmp_path / "pairs.json", Coco(ensure_scenes(), "train2017"))
+    assert len(loaded) == len(pairs) and all(pair.trace for pair in loaded)

@@ -120,6 +120,15 @@ def test_text_of_a_model_is_shown_and_does_nothing(browser):
     assert browser.run("return window.harmed === undefined && document.images.length === 1")
 
 
+def test_the_note_stands_below_the_title_and_an_answer_to_another_picture_says_so(window, tmp_path):
+    path = tmp_path / "noted.html"
+    write_page([record(1), free(1, seen="all-black images")], image_of, path, "Base", "floors: 2 %")
+    window.open(path)
+    assert window.text("#note") == "floors: 2 %"
+    assert texts(window, ".question p.soft") == ["not this picture was shown: all-black images"]
+    assert window.complaints() == []
+
+
 def test_rows_are_made_as_they_are_needed(window, tmp_path):
     path = tmp_path / "many.html"
     write_page([record(i, difficulty=None) for i in range(350)], lambda made: Image.new("RGB", (8, 8)), path, "many")
