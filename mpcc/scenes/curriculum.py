@@ -30,6 +30,8 @@ NAME = "Which object is in the pink frame?"
 NAME_LETTER = "Which object is in the pink frame? {} Give the letter of your choice in <answer> </answer>."
 NAME_YES_NO = "Is the object in the pink frame a {}? Give yes or no in <answer> </answer>."
 AROUND = "What is around the black box?"
+SIDES = {side: f"What is {side} {'of ' if side in ('left', 'right') else ''}the black box?"
+         for side in ("above", "below", "left", "right")}
 
 CELL = 28
 """Side in scene pixels of the square that one image token of the tiny model covers."""
@@ -63,10 +65,12 @@ def lesson(seed: int, index: int, progress: float, plain: bool = False) -> Lesso
     """
     rng = Random(f"lesson/{seed}/{index}")
     scene = generate(f"stream/{seed}/{index}")
-    early, late = (0.25, 0.4, 0.35), (0.05, 0.15, 0.8)
-    weights = [a + (b - a) * progress for a, b in zip(early, late, strict=True)]
+    early, late = (0.1, 0.45, 0.45, 0.0), (0.05, 0.1, 0.15, 0.7)
+    share = min(1.0, 1.6 * progress)
+    weights = [a + (b - a) * share for a, b in zip(early, late, strict=True)]
     system = SYSTEM_PROMPT if rng.random() < (0.1 + 0.4 * progress) and not plain else None
-    image, asked = rng.choices((_whole, _frame, _plain_mask if plain else _mask), weights)[0](scene, rng, system)
+    taught = (_whole, _frame, _sides, _plain_mask if plain else _mask)
+    image, asked = rng.choices(taught, weights)[0](scene, rng, system)
     if plain:
         asked = [(question, answer) for question, answer in asked if "<answer>" not in answer]
     samples = tuple(Sample(f"{scene.seed}/{i}", q, (image,), system) for i, (q, _) in enumerate(asked))
@@ -104,10 +108,18 @@ def description(scene: Scene, hidden: int | None = None) -> str:
     return f"{scene.place}: {', '.join(seen)}."
 
 
-def contents(scene: Scene, hidden: int | None = None) -> list[str]:
-    """The name of what fills most of each of the 8 x 6 squares behind the image tokens, row by row; "" is nothing."""
+def contents(scene: Scene, hidden: int | None = None, frame: Box | None = None) -> list[str]:
+    """The name of what fills most of each of the 8 x 6 squares behind the image tokens, row by row; "" is nothing.
+
+    After the name stands what it is to the mask or the frame: "milk can left", "dog frame".
+    """
     things = [("box", item.hidden) if i == hidden else (item.category, item.box) for i, item in enumerate(scene.items)]
     things += [(prop.name, box) for prop, box in scene.props]
+    clues = [] if hidden is None else scene.around(hidden)
+    marks = [("frame", frame)] if frame else [(clue.relation, clue.box) for clue in clues]
+    for mark, region in marks:
+        things = [(f"{name} {mark}" if name != "box" and overlap(box, region) > box[2] * box[3] / 2 else name, box)
+                  for name, box in things]
     found = []
     for top in range(0, HEIGHT, CELL):
         for left in range(0, WIDTH, CELL):
@@ -167,7 +179,7 @@ def _frame(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, 
     """Naming what is in sight; for objects, the same by letter and by yes or no: the forms, without any guessing."""
     if scene.props and rng.random() < 0.4:
         prop, box = rng.choice(scene.props)
-        return framed(scene, box), [(NAME, prop.phrase)]
+        return framed(scene, box), [(NAME, prop.name)]
     item = rng.choice(scene.items)
     name = item.category
     names = options(scene, name, rng, *rng.choice(((2, 1), (4, 2))))
@@ -177,6 +189,13 @@ def _frame(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, 
         (NAME_LETTER.format(listed(names)), stated(name, letter(names, name))),
         (NAME_YES_NO.format(said), stated(name, "yes" if said == name else "no")),
     ]
+
+
+def _sides(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, Asked]:
+    """What stands on each side of the mask, in a bare name."""
+    index = rng.choice(scene.pairs).index
+    beside = {clue.relation: clue.name for clue in scene.around(index) if clue.name}
+    return masked(scene, index), [(question, beside.get(side, "nothing")) for side, question in SIDES.items()]
 
 
 def _seen(scene: Scene, pair: Pair, rng: Random) -> tuple[str, str]:

@@ -29,9 +29,9 @@ from mpcc.scenes.sight import cosine, drawn_ahead, learn_to_see, make_optimizers
 from mpcc.scenes.tiny import write_untrained
 from mpcc.scenes.tokenizer import train_tokenizer
 
-STEPS, PICTURES, LISTS = 1000, 32, 8
+STEPS, PICTURES, LISTS = 1150, 32, 8
 """Steps of the last stage; its pictures, and lists of lettered names, of a step."""
-FIRST_STEPS, FIRST_LISTS = 250, 30
+FIRST_STEPS, FIRST_LISTS = 150, 30
 """Those of the first stage, without a picture: among pictures, looking up a letter is hardly learned."""
 WARM_UP = 50
 PEAK, FIRST_PEAK = 0.8, 0.5
@@ -59,6 +59,7 @@ def main() -> None:
     lists = drawn_ahead(_draw_lists, FIRST_STEPS, args.out, args.seed, args.plain)
     learn_to_answer("looking up letters", vlm, lists, FIRST_STEPS, FIRST_PEAK)
     seen = learn_to_see(vlm, args.out, args.sight_steps, args.seed)
+    vlm.net.model.visual.requires_grad_(False)  # what it sees stays what the words mean
     lessons = drawn_ahead(_draw_lessons, args.steps, args.out, args.steps, args.seed, args.plain)
     learn_to_answer("learning to answer", vlm, lessons, args.steps, PEAK)
     minutes = (time.monotonic() - began) / 60

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from minigrpo import VLM, load_model
 from minigrpo.policy import image_features
 from mpcc.progress import progress_bar
-from mpcc.scenes.curriculum import contents, masked
+from mpcc.scenes.curriculum import contents, framed, masked
 from mpcc.scenes.world import generate
 
-STEPS, PICTURES = 500, 48
+STEPS, PICTURES = 550, 48
 AHEAD = 4
 """Steps whose pictures are drawn before they are learned from."""
 WARM_UP = 50
@@ -37,7 +37,7 @@ class Sight(NamedTuple):
         pixels: float32 [patches, values of a patch].
         grid: int64 [pictures, 3], as the tower takes it.
         tokens: int64 [n], the image tokens that show something, of all pictures in a row.
-        names: float32 [n, V], the words of what each of them shows, each with an equal share.
+        names: float32 [n, V], the words for what each of them shows, each with an equal share.
     """
 
     pixels: Tensor
@@ -124,13 +124,16 @@ def _drawn(draw: Callable[..., Any], step: int, given: tuple[Any, ...]) -> Any:
 
 
 def _look(vlm: VLM, step: int, seed: int) -> Sight:
-    """The pictures of a step, every other one with something hidden."""
+    """The pictures of a step: a quarter whole, a quarter with a frame around something, half with something hidden."""
     pictures, shown = [], []
     for index in range(step * PICTURES, (step + 1) * PICTURES):
         scene, rng = generate(f"sight/{seed}/{index}"), Random(f"sight/{seed}/{index}")
         hidden = rng.choice(scene.pairs).index if index % 2 else None
-        pictures.append(scene.image if hidden is None else masked(scene, hidden))
-        shown += contents(scene, hidden)
+        boxes = [item.box for item in scene.items] + [box for _, box in scene.props]
+        frame = rng.choice(boxes) if index % 4 == 2 else None
+        picture = framed(scene, frame) if frame else scene.image
+        pictures.append(picture if hidden is None else masked(scene, hidden))
+        shown += contents(scene, hidden, frame)
     features = vlm.image_processor(images=pictures, return_tensors="pt")
     words = [vlm.tokenizer.encode(f" {name}") if name else [] for name in shown]
     tokens = [i for i, ids in enumerate(words) if ids]

@@ -36,10 +36,19 @@ TRIES = 12
 
 @dataclass(frozen=True)
 class Clue:
-    """A piece of evidence: the sentence, and the region (x, y, w, h) of what it names, in scene pixels."""
+    """A piece of evidence, or of what misleads.
+
+    Attributes:
+        text: The sentence.
+        box: The region (x, y, w, h) of what it names, in scene pixels.
+        relation: What that is to the hidden box: above, below, left or right of it, or "together" elsewhere.
+        name: What stands directly beside the box, without an article; empty where the clue is of something else.
+    """
 
     text: str
     box: Box
+    relation: str
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,11 +233,15 @@ class _Plan:
     def _alike(self, row: str) -> None:
         """Three of a kind: any one of them follows from the two others."""
         name = self._names(row, 1)[0]
+        another = f"Another {'pair of ' if name == 'skis' else ''}{name}"
         boxes = [self._hidden(row, x) for x in (40, 112, 184)]
         for i, hidden in enumerate(boxes):
-            others = tuple(Clue(f"Another {name} is {'left' if j < i else 'right'} of the box.", box)
-                           for j, box in enumerate(boxes) if j != i)
-            self.items.append(Item(name, hidden, (), hidden, ROW, others))
+            others = []
+            for j, box in enumerate(boxes):
+                if j != i:
+                    side = "left" if j < i else "right"
+                    others.append(Clue(f"{another} is {side} of the box.", box, side, name))
+            self.items.append(Item(name, hidden, (), hidden, ROW, tuple(others)))
 
     def _likeness(self, row: str) -> None:
         """A prop stands beside two of a kind: where one is hidden, the other one tells."""
@@ -240,7 +253,7 @@ class _Plan:
         beside = [self._beside(prop, hidden, name) for hidden in boxes]
         elsewhere = f"Elsewhere {prop.phrase} and {with_article(name)} are together."
         for i, hidden in enumerate(boxes):
-            there = Clue(elsewhere, _around(boxes[1 - i], beside[1 - i].box))
+            there = Clue(elsewhere, _around(boxes[1 - i], beside[1 - i].box), "together")
             self.items.append(Item(name, hidden, (), hidden, LIKE, (beside[i], there)))
 
     def _set(self, row: str) -> None:
@@ -262,10 +275,11 @@ class _Plan:
         for name, box in zip(listed, whole, strict=True):
             self.items.append(Item(name, box, (), box))
         one, two, three = (with_article(name) for name in listed)
-        clues = [Clue(f"On the {'right' if mirrored else 'left'} are {one}, {two} and {three}.", _around(*whole))]
+        away = "right" if mirrored else "left"
+        clues = [Clue(f"On the {away} are {one}, {two} and {three}.", _around(*whole), away)]
         for name, box, side in zip(seen, beside, ("left", "right"), strict=True):
             self.items.append(Item(name, box, (), box))
-            clues.append(Clue(f"Next to the box on its {side} is {with_article(name)}.", box))
+            clues.append(Clue(f"Next to the box on its {side} is {with_article(name)}.", box, side, name))
         self.items.append(Item(missing, hidden, (), hidden, SET, tuple(clues)))
 
     def _reserve(self, hidden: Box) -> None:
@@ -291,7 +305,7 @@ class _Plan:
             taken = [other for _, other in self.props] + [item.hidden for item in self.items] + [hidden]
             if not any(overlap(_widen(box), other) for other in taken):
                 self.props.append((prop, box))
-                return Clue(prop.seen(side), box)
+                return Clue(prop.seen(side), box, side.split()[0], prop.name)
         raise _NoRoom
 
 

@@ -12,11 +12,23 @@ from transformers import AutoConfig, AutoImageProcessor, Qwen2_5_VLForConditiona
 from minigrpo import load_model
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
 from mpcc.rewards import parse_answer
-from mpcc.scenes import curriculum
 from mpcc.scenes.categories import NAMES
-from mpcc.scenes.curriculum import NAME, Lesson, around, cells, description, framed, lesson, letters, masked, options
+from mpcc.scenes.curriculum import (
+    CELL,
+    NAME,
+    Lesson,
+    around,
+    contents,
+    description,
+    framed,
+    lesson,
+    letters,
+    masked,
+    options,
+)
 from mpcc.scenes.evaluation import answers, hidden_samples, measure, questions
 from mpcc.scenes.evidence import SET
+from mpcc.scenes.sight import PICTURES, _look, learn_to_see
 from mpcc.scenes.tiny import write_untrained
 from mpcc.scenes.tokenizer import train_tokenizer
 from mpcc.scenes.world import generate
@@ -123,16 +135,42 @@ def test_options_hold_the_truth_once_and_no_name_twice():
     assert len(names) == 7 == len(set(names)) and names.count(pair.name) == 1
 
 
-def test_cells_read_the_picture_square_by_square():
+def test_every_image_token_is_told_what_it_covers():
     scene = generate("x", "street")
-    words = cells(scene).split()
-    assert len(words) == 48
+    names = contents(scene)
+    assert len(names) == 48 and "" in names
     for item in scene.items:
-        if item.box[2] * item.box[3] > 1600:
-            x, y = item.center
-            assert words[int(y) // curriculum.CELL * 8 + int(x) // curriculum.CELL] == item.category.split()[0]
-    index = scene.pairs[0].index
-    assert "box" in cells(scene, index).split() and "box" not in words
+        x, y = item.box[0] + item.box[2] / 2, item.box[1] + item.box[3] / 2
+        if min(item.box[2:]) > 25:
+            assert names[int(y) // CELL * 8 + int(x) // CELL] == item.category
+    assert {prop.name for prop, _ in scene.props} & set(names) and not any(name.startswith("a ") for name in names)
+    assert "box" in contents(scene, scene.pairs[0].index) and "box" not in names
+
+
+def test_sight_is_learned_from_tokens_that_show_something(vlm):
+    seen = _look(vlm, 0, 0)
+    assert len(seen.grid) == PICTURES and len(seen.pixels) == 192 * PICTURES
+    assert len(seen.tokens) == len(seen.names) > 10 * PICTURES and int(seen.tokens.max()) < 48 * PICTURES
+    assert torch.allclose(seen.names.sum(1), torch.ones(len(seen.tokens)))
+    scene = generate("sight/0/0")  # the first picture hides nothing
+    for token, names in zip(seen.tokens.tolist(), seen.names, strict=True):
+        if token < 48:
+            words = vlm.tokenizer.encode(f" {contents(scene)[token]}")
+            assert names.nonzero()[:, 0].tolist() == sorted(set(words))
+
+
+def test_a_step_of_learning_to_see_is_the_same_every_time(tmp_path):
+    """Pictures are drawn by another process, and steps, not the clock, end the training."""
+    found = []
+    for name in ("one", "two"):
+        write_untrained(tmp_path / name, train_tokenizer(), seed=0)
+        made = load_model(tmp_path / name, dtype=torch.float32)
+        learn_to_see(made, tmp_path / name, 2, seed=0)
+        found.append(made.net.state_dict())
+    assert all(torch.equal(one, two) for one, two in zip(found[0].values(), found[1].values(), strict=True))
+    untrained = load_model(tmp_path / "one", dtype=torch.float32).net.state_dict()
+    changed = {name for name, weights in found[0].items() if not torch.equal(weights, untrained[name])}
+    assert any("visual" in name for name in changed) and not any("self_attn" in name for name in changed)
 
 
 def test_untrained_heads_look_at_the_token_before(tmp_path):
