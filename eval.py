@@ -151,7 +151,9 @@ def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks)
         draw_reasoning(out / "words.png", {label(path): records} | (
             {options.compare.name: [r for side in theirs.values() for r in side]} if theirs else {}))
     runs = {mode: found[mode]["tables"] for mode in modes}
-    print_first(ranks, "\n" + closing(runs, found.get("compared", {}), label(str(options.compare))) + floor)
+    print_first(ranks, "\n" + closing(runs, found.get("compared", {}), label(str(options.compare))))
+    if floor:
+        print_first(ranks, floor)
     for mode, figures in runs.items():
         if note := cut_off_note(figures, limit):
             print_first(ranks, f"{mode}: {note}")

@@ -17,6 +17,7 @@ from small_coco import ANNOTATIONS, write_split
 
 from mpcc.eval_options import read_options
 from mpcc.formats import write_json, write_pairs
+from mpcc.scenes import floors
 from mpcc.task import MaskedPrediction
 from mpcc.views import BLIND_KINDS, VIEWS
 
@@ -44,7 +45,7 @@ def test_the_tables_are_printed_and_everything_is_left_behind(scored):
         assert text in detailed, text
     for text in ("answers of at most 64 new tokens", "base: the chat template adds its own system prompt, 'You are a "
                  "helpful assistant.'", "reasoning: with the paper's system prompt", "free-form", "cut off", "OOD",
-                 "said by rote", "Summary: percent right [95 % interval]", "tables.txt", "page.html"):
+                 "said by rote", "Summary: percent right [95 % interval]", "tables.txt", "page.html", floors.told()):
         assert text in done.stdout, text
     assert max(map(len, done.stdout.splitlines())) <= 160 and len(done.stdout.splitlines()) <= 30
     left = {"answers", "answers.jsonl", "page.html", "scores.json", "tables.txt", "words.png"}

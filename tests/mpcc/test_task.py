@@ -49,6 +49,14 @@ def test_a_sample_shows_the_masked_image_and_asks(folder):
     }
 
 
+@pytest.mark.parametrize(("exact", "prior", "lost"), [
+    ([0, 0, 1], (False, False, True), 1.0), ([0, 1, 1], (False, False, True), 0.0), ([0, 0, 0], (False,) * 3, 1.0),
+])
+def test_a_group_is_lost_where_nothing_that_was_sampled_is_right(folder, exact, prior, lost):
+    context = SimpleNamespace(terms={"exact": exact}, group=SimpleNamespace(is_prior=prior))
+    assert task(folder).metrics(context) == {"lost": lost}
+
+
 def test_the_system_prompt_can_be_left_out(folder):
     assert task(folder, system_prompt=False).samples()[0].system is None
 
