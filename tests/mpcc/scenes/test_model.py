@@ -16,6 +16,7 @@ from mpcc.scenes.categories import NAMES
 from mpcc.scenes.curriculum import (
     CELL,
     NAME,
+    SIDES,
     Lesson,
     around,
     contents,
@@ -109,6 +110,27 @@ def test_a_lesson_asks_about_one_picture_and_its_letters_name_the_truth():
             elif sample.question.startswith("Is the object"):
                 assert parse_answer(said) == ("yes" if f" a {answer[NAME]}?" in sample.question else "no")
     assert len(chosen) > 5 and len(set(chosen)) > 2
+
+
+def test_a_plain_base_is_taught_no_trace_and_no_tag():
+    taught = [lesson(2, i, progress, plain=True) for i in range(60) for progress in (0.2, 1.0)]
+    taught += [letters(2, i, plain=True) for i in range(5)]
+    assert not any("<" in text for x in taught for text in x.completions)
+    assert not any("So it is likely" in text or "It must be" in text for x in taught for text in x.completions)
+    assert {s.system for x in taught for s in x.samples} == {None}
+    guesses = [text for x in taught for s, text in zip(x.samples, x.completions, strict=True) if s.question == QUESTION]
+    assert len(guesses) > 20 and set(guesses) <= set(NAMES)
+
+
+def test_the_sides_of_a_mask_are_named_from_the_clues():
+    asked = {}
+    for x in (lesson(3, i, 0.1) for i in range(80)):
+        for sample, said in zip(x.samples, x.completions, strict=True):
+            if sample.question in SIDES.values():
+                asked.setdefault(sample.question, []).append(said)
+    assert asked.keys() == set(SIDES.values()) and min(map(len, asked.values())) > 20
+    told = [said for answers in asked.values() for said in answers]
+    assert 0.2 < told.count("nothing") / len(told) < 0.8 and len(set(told)) > 20
 
 
 def test_the_mask_covers_the_object_and_the_frame_does_not():
