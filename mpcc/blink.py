@@ -5,7 +5,7 @@ The folder holds one folder per subtask with `val.jsonl`, a line per item in the
 and `image_1` to `image_4`, paths relative to the subtask's folder, null where there is none.
 
 BLINK (arXiv 2404.12390) scores the share of items whose letter is the answer's. Its scripts let a language model guess
-the letter that a longer text means; here `mpcc.parsing` reads it, and what it cannot read is wrong.
+the letter that a longer text means; here `mpcc.choices` reads it, and what it cannot read is wrong.
 `mpcc.blink_table` prints the figures.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 
 from minigrpo.task import Sample
-from mpcc.parsing import parse_choice
+from mpcc.choices import parse_choice
 from mpcc.prompts import SYSTEM_PROMPT
 from mpcc.statistics import rate
 

@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 
 from mpcc import prompts
 from mpcc.benchmark import Item
-from mpcc.parsing import parse_choice, parse_free, parse_yes_no
+from mpcc.choices import parse_choice
+from mpcc.parsing import parse_free, parse_yes_no
 from mpcc.rewards import distance_similarity, normalise
 
 Kind = Literal["cho_e", "cho_h", "true_false", "free"]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mpcc.parsing import parse_choice, parse_free, parse_yes_no
+from mpcc.choices import parse_choice
+from mpcc.parsing import parse_free, parse_yes_no
 
 OPTIONS = ("cat", "dog", "fire hydrant", "hot dog")
 SEVEN = (*OPTIONS, "umbrella", "bus", "wine glass")
@@ -83,7 +84,6 @@ def test_one_choice(completion, letter):
     "<answer>A, B</answer>",
     "<answer>Both A and B</answer>",
     "<answer>A.cat B.dog C.fire hydrant D.hot dog</answer>",
-    "<answer>not A but B</answer>",
     "<answer>A) dog</answer>",
     "<answer>B cat</answer>",
     "<answer>cat or dog</answer>",
@@ -180,6 +180,7 @@ def test_the_pronoun_is_no_option_among_many():
     ("<answer>yes/no</answer>", None),
     ("<answer>No. Yes.</answer>", None),
     ("<answer>There is no dog</answer>", None),
+    ("<answer>Not yes.</answer>", None),
     ("<answer>I do not know</answer>", None),
     ("<answer>maybe</answer>", None),
     ("<answer>true</answer>", None),
