@@ -1,8 +1,9 @@
 """BLINK beside MPCC-Eval: four of its subtasks, read from a local folder and scored as in MPCC Table 5.
 
-The folder holds one folder per subtask with `val.jsonl`, a line per item in the field names of the hub's data set:
-`idx`, `sub_task`, `question`, `choices` (texts), `answer` ("(B)"), `prompt` (the question with its lettered choices),
-and `image_1` to `image_4`, paths relative to the subtask's folder, null where there is none.
+The folder holds `val.jsonl`, or folders of any name that do, with a line per item in the field names of the hub's data
+set: `idx`, `sub_task`, `question`, `choices` (texts), `answer` ("(B)"), `prompt` (the question with its lettered
+choices), and `image_1` to `image_4`, paths relative to the file's folder, null where there is none. What subtask an
+item belongs to is what its `sub_task` says; items of BLINK's other subtasks are passed over.
 
 BLINK (arXiv 2404.12390) scores the share of items whose letter is the answer's. Its scripts let a language model guess
 the letter that a longer text means; here `mpcc.choices` reads it, and what it cannot read is wrong.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -30,6 +31,8 @@ from mpcc.statistics import rate
 SUBTASKS = {"Semantic_Correspondence": 139, "Relative_Depth": 124, "Object_Localization": 122, "Spatial_Relation": 143}
 """Subtask → items of its validation split, in the order of the paper's Table 5."""
 
+_OTHERS = ("Art_Style", "Counting", "Forensic_Detection", "Functional_Correspondence", "IQ_Test", "Jigsaw",
+           "Multi-view_Reasoning", "Relative_Reflectance", "Visual_Correspondence", "Visual_Similarity")
 _CHOICES = {"Semantic_Correspondence": 4, "Relative_Depth": 2, "Object_Localization": 2, "Spatial_Relation": 2}
 _IMAGES = ("image_1", "image_2", "image_3", "image_4")
 _TEXTS = ("idx", "sub_task", "question", "answer", "prompt")
@@ -49,17 +52,21 @@ class Item:
 
 
 def read_blink(folder: str | Path) -> list[Item]:
-    """The items of those of the four subtasks that the folder holds, in the order of `SUBTASKS`.
+    """The items of the four subtasks, in the order of `SUBTASKS`, within one in that of the files.
 
     Raises:
         FileNotFoundError: the folder holds none of them, or an image is missing.
         ValueError: broken JSON, or an unusable item. One line: file, line, field.
     """
     folder = Path(folder)
-    files = [(name, folder / name / "val.jsonl") for name in SUBTASKS]
-    if not any(path.is_file() for _, path in files):
-        raise FileNotFoundError(f"{folder} holds no NAME/val.jsonl with NAME one of BLINK's {', '.join(SUBTASKS)}")
-    return [item for subtask, path in files if path.is_file() for item in _read(path, subtask)]
+    items: dict[str, dict[str, Item]] = {name: {} for name in SUBTASKS}
+    for path in (folder / "val.jsonl", *sorted(folder.glob("*/val.jsonl"))):
+        if path.is_file():
+            _read(path, items)
+    if not any(items.values()):
+        wanted = f"an item whose sub_task is one of {', '.join(SUBTASKS)}"
+        raise FileNotFoundError(f"{folder} holds no NAME/val.jsonl, nor a val.jsonl itself, with {wanted}")
+    return [item for found in items.values() for item in found.values()]
 
 
 class Samples(Sequence[Sample]):
@@ -154,9 +161,11 @@ def pictures(folder: str | Path) -> Callable[[Mapping[str, Any]], Image.Image]:
     return picture
 
 
-def _read(path: Path, subtask: str) -> Iterator[Item]:
-    seen: set[str] = set()
+def _read(path: Path, items: dict[str, dict[str, Item]]) -> None:
+    """Adds the items of a file to those of their subtask, by their idx, which no two items of any subtask share."""
     lines = path.read_text(encoding="utf-8").splitlines()
+    if not any(map(str.strip, lines)):
+        raise ValueError(f"{path} holds no item")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -165,23 +174,31 @@ def _read(path: Path, subtask: str) -> Iterator[Item]:
             given = json.loads(line)
         except ValueError as error:
             raise ValueError(f"{where} is not whole JSON ({error}): copy or download it again") from error
-        item = _item(given, subtask, where, path.parent)
-        if item.id in seen:
+        if (item := _item(given, where, path.parent)) is None:
+            continue
+        if any(item.id in found for found in items.values()):
             raise ValueError(f"{where}: idx {item.id!r} occurs more than once")
-        seen.add(item.id)
-        yield item
-    if not seen:
-        raise ValueError(f"{path} holds no item")
+        items[item.subtask][item.id] = item
 
 
-def _item(given: Any, subtask: str, where: str, folder: Path) -> Item:
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().lower()
+
+
+_NAMES = {_plain(name): name for name in (*SUBTASKS, *_OTHERS)}
+
+
+def _item(given: Any, where: str, folder: Path) -> Item | None:
+    """The item of a line; None where it is of another subtask of BLINK's."""
     if not isinstance(given, dict):
         raise ValueError(f"{where} is not an object with {', '.join(_TEXTS)}")
     for field in _TEXTS:
         if not isinstance(given.get(field), str) or not given[field].strip():
             raise ValueError(f"{where}: {field} = {given.get(field)!r} is not a text")
-    if given["sub_task"] != subtask:
-        raise ValueError(f"{where}: sub_task {given['sub_task']!r} does not belong into the folder {subtask}")
+    if (subtask := _NAMES.get(_plain(given["sub_task"]))) is None:
+        raise ValueError(f"{where}: sub_task {given['sub_task']!r} is none of BLINK's; such as {', '.join(SUBTASKS)}")
+    if subtask in _OTHERS:
+        return None
     choices = given.get("choices")
     if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices):
         raise ValueError(f"{where}: choices = {choices!r} is not a list of texts")

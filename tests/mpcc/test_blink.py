@@ -56,6 +56,32 @@ def test_items_are_read_in_the_order_of_the_table(blink):
     assert [path.name for path in other.images] == ["1_1.png"]
 
 
+def test_the_records_name_the_subtask_whatever_the_folder_is_called(tmp_path):
+    write(tmp_path, "b", [item("Relative_Depth", 1, sub_task="Relative Depth"), item("Jigsaw", 1)])
+    write(tmp_path, "a", [item("Spatial_Relation", 1), item("Relative_Depth", 2)])
+    assert [(found.subtask, found.id) for found in read_blink(tmp_path)] == [
+        ("Relative_Depth", "val_Relative_Depth_2"), ("Relative_Depth", "val_Relative_Depth_1"),
+        ("Spatial_Relation", "val_Spatial_Relation_1")]
+    inside = read_blink(tmp_path / "a")
+    assert [found.subtask for found in inside] == ["Relative_Depth", "Spatial_Relation"]
+    assert inside[0].images == (tmp_path / "a/images/2_1.png",)
+    records, _ = score(lambda samples: ["B"] * len(samples), tmp_path / "a", system=False)
+    assert records[0]["images"] == ["images/2_1.png"] and pictures(tmp_path / "a")(records[0]).size == (20, 30)
+
+
+def test_an_item_that_two_files_hold_is_named(tmp_path):
+    for name in "ab":
+        write(tmp_path, name, [item("Relative_Depth", 1)])
+    with pytest.raises(ValueError, match="b/val.jsonl, line 1: idx 'val_Relative_Depth_1' occurs more than once"):
+        read_blink(tmp_path)
+
+
+def test_other_subtasks_alone_are_no_benchmark(tmp_path):
+    write(tmp_path, "Jigsaw", [item("Jigsaw", 1)])
+    with pytest.raises(FileNotFoundError, match="with an item whose sub_task is one of Semantic_Correspondence"):
+        read_blink(tmp_path)
+
+
 def test_a_sample_holds_prompt_and_images(blink):
     items = read_blink(blink)
     two, one = Samples(items, system=True)[0], Samples(items, system=False)[2:][0]
@@ -123,7 +149,7 @@ def test_a_missing_subtask_leaves_no_mean(tmp_path):
     [
         ({"idx": 3}, "idx = 3 is not a text"),
         ({"prompt": " "}, "prompt = ' ' is not a text"),
-        ({"sub_task": "Jigsaw"}, "sub_task 'Jigsaw' does not belong into the folder Relative_Depth"),
+        ({"sub_task": "Relative_Width"}, "sub_task 'Relative_Width' is none of BLINK's"),
         ({"choices": "yes"}, "is not a list of texts"),
         ({"choices": ["yes"]}, "choices holds 1 texts, not 2"),
         ({"choices": [*"ABCDE"]}, "choices holds 5 texts, not 2"),
