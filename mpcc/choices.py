@@ -143,8 +143,7 @@ def _judge(found: Sequence[_Mention], text: str, by_name: Mapping[str, str]) -> 
     for mention in found:
         before, after = text[: mention.start], text[mention.end :]
         alone = _ALONE_BEFORE.search(before) or (_SENTENCE_BEFORE.search(before) and not mention.named)
-        denied = _DENIED_BEFORE.search(before) or _DENIED_AFTER.match(after)
-        if denied or (lettered and _FARTHER_AFTER.match(after)):
+        if denied(before, after) or (lettered and _FARTHER_AFTER.match(after)):
             mention.said = "denied"
         elif _BESIDE_BEFORE.search(before):
             mention.said = "beside"
@@ -161,6 +160,11 @@ def _judge(found: Sequence[_Mention], text: str, by_name: Mapping[str, str]) -> 
             left, right = sorted((one, other), key=lambda mention: mention.start)
             if other.said == "open" and one.said != "open" and _JOINT.fullmatch(text[left.end : right.start]):
                 other.said = one.said
+
+
+def denied(before: str, after: str) -> bool:
+    """Whether the words around a name or letter deny it: "not a dog", "A is wrong"."""
+    return bool(_DENIED_BEFORE.search(before) or _DENIED_AFTER.match(after))
 
 
 def _decided(found: Sequence[_Mention], text: str) -> str | None:

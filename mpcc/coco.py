@@ -159,6 +159,7 @@ class Coco:
         images: image id → `ImageEntry`.
         instances: annotation id → `Instance`, crowds included.
         by_image: image id → its instances, in the file's order.
+        categories: The names of all categories, those without an instance too.
 
     Raises:
         FileNotFoundError: the folder, the annotation file or the split's image folder is missing.
@@ -178,6 +179,7 @@ class Coco:
         self._categories = {
             r["id"]: (r["name"], r.get("supercategory") or "") for r in self._records(content, "categories", _CATEGORY)
         }
+        self.categories = [name for name, _ in self._categories.values()]
         self.images: dict[int, ImageEntry] = {r["id"]: self._image(r) for r in self._records(content, "images", _IMAGE)}
         self.instances: dict[int, Instance] = {
             r["id"]: self._instance(r) for r in self._records(content, "annotations", _ANNOTATION)

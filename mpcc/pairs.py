@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import warnings
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpcc.coco import Box, Coco, ImageEntry, Instance, Region, check_box, check_inside, read_json
 from mpcc.formats import is_ours, our_pairs, pair_id, text_field
 from mpcc.rewards import TAGS
+from mpcc.traces import contradiction
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ def file_pairs(path: Path, coco: Coco) -> list[Pair]:
     calls the trace `trace` and gives every pair an `id`. Without an `annotation_id` the target's outline is that of the
     annotation which `Coco.find` finds, if any.
 
+    A trace that refuses, or whose last sentence denies the answer or names another category instead, would be a prior
+    with the full reward for the wrong reasoning. It is left out, and its pair trained without a prior; one warning
+    counts such traces and names the first record. Wording is judged by rules that may err, and the authors' own file
+    has to load, so that they are no error. A last sentence that names no category at all passes.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: broken JSON, or an unusable record: names the file, the record's place or id, and the field.
@@ -62,10 +69,11 @@ def file_pairs(path: Path, coco: Coco) -> list[Pair]:
     images = {image.file_name: image for image in coco.images.values()}
     if is_ours(content):
         _, located = our_pairs(content, path)
-        return [
+        own = [
             replace(_file_pair(found.pair, found.where, coco, images, "trace"), id=found.pair["id"])
             for found in located
         ]
+        return _without_wrong_traces(own, [found.where for found in located], coco)
     if not isinstance(content, list):
         raise ValueError(f"{path} is not a pairs file: its top level must be a list, or an object with a format")
     pairs: list[Pair] = []
@@ -74,7 +82,19 @@ def file_pairs(path: Path, coco: Coco) -> list[Pair]:
         pair = _file_pair(record, f"{path}[{place}]", coco, images, "cot_data")
         seen[pair.id] += 1
         pairs.append(pair if seen[pair.id] == 1 else replace(pair, id=f"{pair.id}~{seen[pair.id]}"))
-    return pairs
+    return _without_wrong_traces(pairs, [f"{path}[{place}]" for place in range(len(pairs))], coco)
+
+
+def _without_wrong_traces(pairs: list[Pair], where: list[str], coco: Coco) -> list[Pair]:
+    """The pairs without the traces that must not be priors; a warning says how many, why, and where the first is."""
+    categories = {*coco.categories, *(pair.answer for pair in pairs)}
+    wrong = [contradiction(pair.trace, pair.answer, categories) if pair.trace else None for pair in pairs]
+    if reasons := Counter(filter(None, wrong)):
+        first = next(place for place, reason in zip(where, wrong, strict=True) if reason)
+        counted = ", ".join(f"{count} because {reason}" for reason, count in reasons.most_common())
+        warnings.warn(f"{first}: its trace is left out, {reasons.total()} in all: {counted}; correct or remove them",
+                      stacklevel=3)
+    return [replace(pair, trace=None) if reason else pair for pair, reason in zip(pairs, wrong, strict=True)]
 
 
 def _file_pair(record: object, where: str, coco: Coco, images: dict[str, ImageEntry], trace_field: str) -> Pair:

@@ -23,7 +23,7 @@ _HELP = {
     "screen": "a model rates how strongly the object follows from its context",
     "difficulty": "a model names the kind of reasoning, which gives the level",
     "distractors": "wrong answers of the respondents become the confusing options",
-    "traces": "a model writes the reasoning towards the answer",
+    "traces": "a model writes the reasoning towards the answer, a second one must follow it",
     "curate": "a page for keeping, dropping and relabelling by hand",
     "split": "training pairs and benchmark by image, ID and OOD by category",
 }
@@ -69,6 +69,8 @@ def _models(command: argparse.ArgumentParser) -> None:
     group.add_argument("--respondent", action="append", default=[], metavar="WHO",
                        help="local:FOLDER or api:MODEL@http://HOST:PORT/v1; may be given several times")
     group.add_argument("--judge", metavar="WHO", help="who rates, labels and writes traces; else the first respondent")
+    group.add_argument("--verifier", metavar="WHO",
+                       help="who must find the answer from a trace without its end; else a respondent, not the judge")
     group.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer")
     group.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for an endpoint")
     group.add_argument("--retries", type=int, default=5, metavar="N", help="further tries, with growing pauses")

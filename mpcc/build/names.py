@@ -1,6 +1,11 @@
-"""When two names may mean the same object, so that they cannot be options of one question."""
+"""Names of objects: when two may mean the same, so that they cannot be options of one question, and what a text names.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
 
 _IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse",
               "knives": "knife", "geese": "goose", "skis": "ski", "tvs": "tv"}
@@ -33,6 +38,13 @@ _ALSO_CALLED = {
     "donut": "doughnut",
     "hair drier": "hair dryer, hairdryer, blow dryer",
     "remote": "remote control, controller",
+    "fire hydrant": "hydrant",
+    "traffic light": "traffic signal, stoplight",
+    "tennis racket": "racket, racquet, tennis racquet",
+    "baseball bat": "bat",
+    "baseball glove": "glove, mitt, baseball mitt",
+    "dining table": "table",
+    "hot dog": "hotdog",
 }
 """Other names that models give to COCO's categories, seen as the same."""
 
@@ -43,6 +55,38 @@ def too_close(a: str, b: str) -> bool:
     "bus" and "school bus" are too close, "car" and "carrot" are not.
     """
     return any(_within(x, y) for x in _forms(a) for y in _forms(b))
+
+
+def mentioned(text: str, categories: Collection[str]) -> list[tuple[str, int, int]]:
+    """The categories that a text names, in its order, each with where its words begin and end.
+
+    Plurals and synonyms count, whatever the letter case; of names within each other the longest ("hot dog" is no
+    "dog"). A possessive names nothing: "the dog's bowl".
+    """
+    words = [(_singular(m[0]), m.start(), m.end()) for m in re.finditer(r"[^\W\d_]+(?:['’]s\b)?", text)]
+    stems = [stem if text[start:end].isalpha() else None for stem, start, end in words]
+    forms, found, place = _names(frozenset(categories)), [], 0
+    while place < len(words):
+        for length in range(_LONGEST, 0, -1):
+            if (name := forms.get(tuple(stems[place : place + length]))) and place + length <= len(words):
+                found.append((name, words[place][1], words[place + length - 1][2]))
+                place += length
+                break
+        else:
+            place += 1
+    return found
+
+
+_LONGEST = 4
+"""Words of the longest name that is looked for."""
+
+
+@lru_cache
+def _names(categories: frozenset[str]) -> dict[tuple[str, ...], str]:
+    """Singular words of a category, or of a synonym that is no category itself → the category."""
+    own = {_singular(name): name for name in sorted(categories)}
+    others = {other: own[category] for other, category in _CATEGORY.items() if category in own}
+    return {tuple(name.split()): category for name, category in (others | own).items()}
 
 
 def _forms(name: str) -> set[str]:

@@ -77,7 +77,7 @@ class Build:
 
     def check_models(self) -> None:
         """Raises ValueError or FileNotFoundError for models that cannot be asked, before their turn has come."""
-        _ = self.respondents, self.judge
+        _ = self.respondents, self.judge, self.verifier
 
     @cached_property
     def coco(self) -> Coco:
@@ -98,6 +98,13 @@ class Build:
     def judge(self) -> Respondent:
         """That of --judge, else the first respondent."""
         return self._respondent(self.options.judge) if self.options.judge else self.respondents[0]
+
+    @cached_property
+    def verifier(self) -> Respondent:
+        """That of --verifier, else the first respondent that is not the judge, else the judge."""
+        if self.options.verifier:
+            return self._respondent(self.options.verifier)
+        return next((who for who in self.respondents if who.name != self.judge.name), self.judge)
 
     def image_of(self, pair: PairRecord) -> Image.Image:
         """The masked image of a pair."""
@@ -120,8 +127,10 @@ class Build:
 
     def _files_of(self, stage: str) -> bool:
         """Whether what a stage writes beside its own file is there."""
-        names = {"curate": [PAGE], "split": split.outputs(self.options.test_share, self.options.authors)}
-        return all((self.folder / name).is_file() for name in names.get(stage, []))
+        names = [PAGE] if stage == "curate" else []
+        if stage == "split":  # only its command has these options
+            names = split.outputs(self.options.test_share, self.options.authors)
+        return all((self.folder / name).is_file() for name in names)
 
     def _candidates_settings(self) -> dict[str, Any]:
         annotations = Path(self.options.coco) / "annotations" / f"instances_{self.options.split}.json"
@@ -164,10 +173,13 @@ class Build:
         return distractors.distractors(pairs, asks, Cooccurrence(self.coco), visible, o.seed)
 
     def _traces_settings(self) -> dict[str, Any]:
-        return self._judge_settings(traces.QUESTION)
+        return self._judge_settings(traces.QUESTION) | {"verifier": self.verifier.name, "check": traces.CHECK}
 
     def _traces(self, pairs: list[PairRecord]) -> Outcome:
-        return traces.traces(pairs, self._ask("traces", self.judge))
+        if self.verifier.name == self.judge.name:
+            print("traces: the judge checks its own traces: name a second model with --verifier or --respondent")
+        asks = self._ask("traces", self.judge), self._ask("verify", self.verifier)
+        return traces.traces(pairs, *asks, self.coco.categories)
 
     def _curate_settings(self) -> dict[str, Any]:
         decisions = self.options.decisions
@@ -214,7 +226,7 @@ def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     name = next((name for name in {**new, **old} if old.get(name) != new.get(name)), None)
     if name is None:
         return "a file that it writes is missing"
-    if name in ("input", "annotations", "question", "decisions", "halves"):
+    if name in ("input", "annotations", "question", "check", "decisions", "halves"):
         return f"{name} changed"
     return f"{name} was {old.get(name)}, is {new.get(name)}"
 

@@ -1,21 +1,31 @@
-"""Stage 5, traces: a judging model that knows the answer simulates the reasoning towards it."""
+"""Stage 5, traces: a judging model that knows the answer simulates the reasoning, and a second one must follow it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mpcc.build.answers import Ask, Prompt
+from mpcc.build.distractors import spoken_name
+from mpcc.build.names import mentioned
 from mpcc.build.store import Outcome, PairRecord
-from mpcc.prompts import completion
-from mpcc.rewards import TAGS, reward_terms
+from mpcc.rewards import format_reward, normalise, parse_answer
+from mpcc.traces import flaw, sentences
 
 QUESTION = (
     "A black rectangle hides one object in this image. The hidden object is: {name}. Write what somebody would think "
-    "who does not know this and infers it from the visible clues around the rectangle: two to four sentences that name "
-    "the clues and end with the conclusion. Nothing in them may show that the answer was known beforehand. "
+    "who has nothing but this image and works out what is hidden: one to three sentences that name the visible clues "
+    "around the rectangle, then a last sentence that concludes on the {name} and names no other object. "
+    "Nothing in them may show that the answer was known beforehand. "
     "Write the reasoning in <think> </think>, then {name} in <answer> </answer>."
 )
+
+CHECK = (
+    "A black rectangle hides one object in this image. Somebody who looked at the clues around it began like this: "
+    "{reasoning} Judge by the image and by these words, which may be wrong: which object is most likely hidden? "
+    "Name it in <answer> </answer>."
+)
+"""What the second model is asked; it sees the masked image and the trace without its last sentence."""
 
 _SUBJECT = r"(?:i|we|you|it|they)"
 _REVEALS = [re.compile(pattern, re.IGNORECASE) for pattern in (
@@ -33,40 +43,82 @@ _REVEALS = [re.compile(pattern, re.IGNORECASE) for pattern in (
     r"\b(?:according to|based on|from|per) the (?:prompt|question|instructions?|task|user|hint)\b",
     r"\bthe (?:prompt|question|instructions?|task|user|hint) (?:already )?(?:says|said|states|stated|tells|told|"
     r"mentions|mentioned|specifies|indicates|gives|gave|reveals)\b",
+    r"\bwho (?:(?:does|do|did|has|have|had|was|is)(?: not|n't)|never) (?:\w+ )?(?:know|been|told|informed|seen)\b",
+    r"(?:\bwithout|\bnot|n't) (?:yet |actually |already )?(?:know|knows|knowing|being told|having seen) "
+    r"(?:this|that|it|the (?:answer|object|label|solution))\b",
+    r"\bpretend|\bsimulat(?:e|es|ed|ing)\b|\brole-?play|\bas (?:if|though) (?:i|we|one|some(?:one|body)) (?:d|h|w)",
+    r"\bthe user (?:wants?|wanted|asks?|asked|is asking|expects?|expected|needs?|would|requests?|requires?|has|had)\b",
+    r"\bthe (?:prompt|instructions?|assignment)\b|\b(?:this|the|my) task (?:is|was|asks|wants|requires)\b",
+    r"\b(?:wants?|wanted|asks?|asked|expects?|expected|tells?|instructs?|instructed|requests?|requested|requires?) "
+    r"(?:me|us)\b",
+    r"\b(?:i|we)(?:'m|'re| am| are| was| were) (?:asked|supposed|instructed|required|expected|meant|"
+    r"to (?:write|infer|simulate|show|reason|conclude))\b",
+    r"\b(?:(?:i|we) (?:need|have|ought|should|must|will)(?: to)?(?: not)?|let me|let's) (?:write|end (?:with|on)|"
+    r"arrive at|reveal|mention that|avoid|act|justify|craft)\b",
+    r"\b(?:target|desired|intended|required|requested|actual) (?:answer|label|conclusion|object|solution)\b",
+    r"\bwork(?:s|ed|ing)? back(?:wards?)?\b|\b(?:in advance|beforehand|ahead of time)\b",
+    r"\breveal(?:s|ed|ing)? (?:the|this|that) (?:answer|label|solution)\b",
+    rf"\b{_SUBJECT} (?:already )?(?:have|has|had|got) (?:the|an|this) (?:answer|label|solution)\b",
+    r"\b(?:is|was) (?:said|stated|specified|declared|labell?ed|described) (?:to be|as)\b",
+    r"\b(?:one|two|three|four) (?:short )?sentences\b",
 )]
 
 
-def traces(pairs: Sequence[PairRecord], judge: Ask) -> Outcome:
-    """Adds `trace` where the judge's reasoning is usable; a pair without one stays, with a note that says why."""
+def traces(pairs: Sequence[PairRecord], judge: Ask, verifier: Ask, categories: Collection[str]) -> Outcome:
+    """Adds `trace` where the judge's reasoning is usable; a pair without one stays, with a note that says why.
+
+    Usable is what `read_trace` takes and leads the verifier to the answer: told all but its last sentence, it must
+    name the answer, a plural or a synonym of it.
+
+    Args:
+        categories: All names of the data set.
+    """
     replies = judge([Prompt(pair, QUESTION.format(name=pair["category_name"])) for pair in pairs])
+    read = [read_trace(text, pair["category_name"], categories)
+            for pair, (text,) in zip(pairs, replies, strict=True)]
+    asked = [(pair, trace) for pair, (trace, _) in zip(pairs, read, strict=True) if trace]
+    answers = verifier([Prompt(pair, CHECK.format(reasoning=" ".join(sentences(trace)[:-1]))) for pair, trace in asked])
+    followed = {pair["id"] for (pair, _), (text,) in zip(asked, answers, strict=True)
+                if finds(text, pair["category_name"], categories)}
     kept, notes = [], {}
-    for pair, (text,) in zip(pairs, replies, strict=True):
-        trace, reason = read_trace(text, pair["category_name"])
-        kept.append(pair | {"trace": trace} if trace else pair)
+    for pair, (trace, reason) in zip(pairs, read, strict=True):
+        if trace and pair["id"] not in followed:
+            reason = "the verifier, told all but its last sentence, does not find the answer"
+        kept.append(pair if reason else pair | {"trace": trace})
         if reason:
             notes[pair["id"]] = f"no trace: {reason}"
     return Outcome(kept, notes=notes)
 
 
-def read_trace(reply: str, answer: str) -> tuple[str | None, str | None]:
+def read_trace(reply: str, answer: str, categories: Collection[str]) -> tuple[str | None, str | None]:
     """(trace without tags, None), or (None, why there is none).
 
-    The reply is taken as a whole completion, or where it has no tags as the reasoning alone. It must earn the full
-    reward of MPCC Eq. 3 and not show that the answer was told.
+    The reply must be a whole completion, tags and all, that earns the full reward of MPCC Eq. 3. Its reasoning must
+    hold a clue and then a last sentence that names the answer and no other category (`mpcc.traces.flaw`); it must be no
+    refusal, and must not show that the answer was told.
     """
-    tagged = any(tag in reply for tag in TAGS)
-    text = reply.strip() if tagged else completion(reply, answer)
-    terms = {name: values[0] for name, values in reward_terms([text], answer).items()}
-    if not terms["format"]:
+    text = reply.strip()
+    if not format_reward(text):
         return None, "not in the format"
-    if terms["exact"] < 1 or terms["levenshtein"] < 1:
+    if normalise(parse_answer(text) or "") != normalise(answer):
         return None, "it ends in another answer"
     trace = text.partition("<think>")[2].partition("</think>")[0].strip()
     if not trace:
         return None, "it is empty"
     if reveals(trace):
         return None, "it reveals that the answer was told"
-    return trace, None
+    if reason := flaw(trace, answer, categories):
+        return None, reason
+    return (trace, None) if len(sentences(trace)) > 1 else (None, "it names no clue before its conclusion")
+
+
+def finds(reply: str, answer: str, categories: Collection[str]) -> bool:
+    """Whether a reply gives the answer, or a plural or a synonym of it, as the name of the hidden object."""
+    name = spoken_name(reply)
+    if name is None:
+        return False
+    found = mentioned(name, {*categories, answer})
+    return name == normalise(answer) or [(category, end) for category, _, end in found] == [(answer, len(name))]
 
 
 def reveals(trace: str) -> bool:

@@ -28,6 +28,42 @@ def test_a_prior_earns_the_full_reward(folder, tmp_path):
     assert chosen.reward(sample, [Completion(sample.prior)]) == {"format": [1.0], "exact": [1.0], "levenshtein": [1.0]}
 
 
+WRONG = {
+    "A leash. It must be a cup.": "its last sentence names another category",
+    "A leash lies there, so cups.\n": "its last sentence names another category",
+    "A leash lies there. It is not a dog.": "its last sentence denies the answer",
+    "A leash. I'm sorry, I cannot help with that.": "it is a refusal",
+    "I'm unable to identify what is hidden. It is a dog.": "it is a refusal",
+}
+
+
+@pytest.mark.parametrize(("trace", "reason"), WRONG.items())
+def test_a_trace_that_contradicts_its_answer_is_no_prior(folder, tmp_path, trace, reason):
+    path = pairs_file(tmp_path / "p.json", pair(cot_data="A leash. It is a dog."), pair(cot_data=trace))
+    with pytest.warns(UserWarning, match=rf"p\.json\[1\]: its trace is left out, 1 in all: 1 because {reason}"):
+        first, second = task(folder, pairs=path).samples()
+    assert first.prior and second.prior is None and second.data["answer"] == "dog"
+
+
+def test_all_wrong_traces_are_counted_in_one_warning(folder, tmp_path):
+    path = own_file(tmp_path / "p.json", *(pair(id=str(i), trace=trace) for i, trace in enumerate(WRONG)))
+    with pytest.warns(UserWarning) as caught:
+        assert not any(sample.prior for sample in task(folder, pairs=path).samples())
+    said = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    assert len(said) == 1 and "p.json: pair 0: its trace is left out, 5 in all: 2 because" in said[0]
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("trace", [
+    "The things around it leave no other choice.", "A leash.", "A cup stands there. It must be a dog.",
+    "So a dog sits beside the cup.", "Not a cup. It is a puppy.", "I cannot see the dog itself, but dogs wear leashes.",
+    "It isn't a cup but a dog.", "Two dogs, then.",
+])
+def test_other_traces_are_taken_as_they_are(folder, tmp_path, trace):
+    path = pairs_file(tmp_path / "p.json", pair(cot_data=trace))
+    assert task(folder, pairs=path).samples()[0].prior == f"<think> {trace} </think><answer>dog</answer>"
+
+
 def test_a_pairs_file_in_the_folder_is_found(folder):
     pairs_file(folder / "pairs_train2017.json", pair(annotation_id=12, bbox=[70, 50, 20, 20], difficulty="hard", id=5))
     samples = task(folder).samples()

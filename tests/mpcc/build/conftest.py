@@ -44,14 +44,18 @@ def coco(tmp_path):
 def scripted(question, image):
     """A usable answer to every question of the pipeline, decided by question and image; some are dropped on purpose."""
     dice = int(hashlib.sha256(question.encode() + image).hexdigest(), 16)
-    told = re.search(r"The hidden object is: (.+?)\.", question)
+    told = re.search(r"The hidden object is: (.+?)\.", question)  # the second model, "began like this", is not told
     if "How strongly" in question:
         return f"It fits the scene.\nRating: {(3, 4, 5, 4, 2)[dice % 5]}"
     if "Which kind" in question:
         return f"Kind: {sorted(KINDS)[dice % len(KINDS)]}"
     if told:
         hint = "as mentioned" if dice % 4 == 0 else "beside it"
-        return f"<think> The things around it, {hint}, suggest it. </think><answer>{told[1]}</answer>"
+        trace = f"The things around it, {hint}, suggest number {list(COCO).index(told[1])}. It is a {told[1]}."
+        return f"<think> {trace} </think><answer>{told[1]}</answer>"
+    if "began like this" in question:
+        followed = list(COCO)[int(re.search(r"suggest number (\d+)\. Judge", question)[1])]
+        return f"<answer>{followed if dice % 3 else 'kite'}</answer>"
     return f"<think> Hm. </think><answer>{('a cat', 'Truck.', 'Vase', 'kites', 'bowl')[dice % 5]}</answer>"
 
 

@@ -124,6 +124,26 @@ REVEALING = [
     "It is already known that this is a dog.",
     "The object has been revealed as a dog.",
     "Based on the instructions, it is a dog.",
+    "I think like somebody who does not know this.",
+    "Somebody who doesn't already know would look at the leash.",
+    "An observer who has not been told would look at the leash.",
+    "The user wants me to infer it from the leash.",
+    "The user is asking for a reasoning that ends in a dog.",
+    "I am asked to infer it.",
+    "I'm supposed to conclude that it is a dog.",
+    "We need to write the reasoning without knowing the answer.",
+    "Let me pretend that I see the image for the first time.",
+    "I should not reveal the answer.",
+    "It has to look as if I did not know it.",
+    "This must lead to the desired answer.",
+    "Working backwards, the leash belongs to a dog.",
+    "It was clear beforehand.",
+    "They want us to find a dog.",
+    "I have the answer: a dog.",
+    "The hidden object is said to be a dog.",
+    "I write two sentences about the clues.",
+    "The task is to infer the dog.",
+    "The prompt speaks of a dog.",
 ]
 INNOCENT = [
     "A leash leads to the box, so it is likely a dog.",
@@ -136,13 +156,19 @@ INNOCENT = [
     "Given that the room has a desk and a keyboard, a mouse is most likely.",
     "The correct size for a cup. The scene is a kitchen.",
     "As the shadow indicates, it is tall.",
+    "The user of the laptop sits beside it.",
+    "A man who has not eaten sits at the table.",
+    "We do not see it, but the shadow reveals that it is tall.",
+    "She asks the waiter for a cup. They wait as if for a bus.",
+    "It is not known from this side what it is.",
+    "The clues lead to the conclusion that a bus stands here.",
 ]
 
 
 @pytest.mark.parametrize("trace", REVEALING)
 def test_traces_that_reveal_the_answer_are_found(trace):
     assert traces.reveals(trace)
-    assert traces.read_trace(completion(trace, "dog"), "dog")[1] == "it reveals that the answer was told"
+    assert traces.read_trace(completion(trace, "dog"), "dog", ["dog"])[1] == "it reveals that the answer was told"
 
 
 @pytest.mark.parametrize("trace", INNOCENT)
@@ -150,11 +176,17 @@ def test_traces_that_reason_are_not(trace):
     assert not traces.reveals(trace)
 
 
-THINK = "A leash leads to the box."
+NAMES = ("dog", "bus", "cup", "couch", "hot dog", "person")
+CLUE = "A leash leads to the box."
+THINK = f"{CLUE} It must be a dog."
 REPLIES = {
     f"<think>{THINK}</think><answer>dog</answer>": (THINK, None),
     f"\n<think> {THINK} </think>\n<answer> A dog. </answer>\n": (THINK, None),
-    THINK: (THINK, None),
+    f"<think>{CLUE}\nSo two puppies hide!</think><answer>dog</answer>": (f"{CLUE}\nSo two puppies hide!", None),
+    THINK: (None, "not in the format"),
+    "I'm sorry, but I can't help with that.": (None, "not in the format"),
+    "It must be a cat.": (None, "not in the format"),
+    "A leash. It must be a dog. dog": (None, "not in the format"),
     f"<think>{THINK}</think><answer>cat</answer>": (None, "it ends in another answer"),
     f"<think>{THINK}</think><answer>dogs</answer>": (None, "it ends in another answer"),
     f"<think>{THINK}</think>": (None, "not in the format"),
@@ -162,21 +194,65 @@ REPLIES = {
     f"Sure! <think>{THINK}</think><answer>dog</answer>": (None, "not in the format"),
     f"<think>{THINK}<think></think><answer>dog</answer>": (None, "not in the format"),
     "<think>  </think><answer>dog</answer>": (None, "it is empty"),
-    "": (None, "it is empty"),
-}
+    "": (None, "not in the format"),
+} | {f"<think>{trace}</think><answer>dog</answer>": (None, reason) for trace, reason in {
+    CLUE: "its last sentence does not name the answer",
+    f"{CLUE} It is an animal.": "its last sentence does not name the answer",
+    f"{THINK} It waits for somebody.": "its last sentence does not name the answer",
+    f"{CLUE} It is the dog's bowl.": "its last sentence does not name the answer",
+    f"{CLUE} It must be a bus.": "its last sentence names another category",
+    f"{CLUE} It must be a hot dog.": "its last sentence names another category",
+    f"{CLUE} So a dog lies on the couch.": "its last sentence names another category",
+    f"{CLUE} So a dog lies on the sofa.": "its last sentence names another category",
+    f"{CLUE} A man walks his dog.": "its last sentence names another category",
+    f"{CLUE} It cannot be a dog.": "its last sentence denies the answer",
+    "It must be a dog.": "it names no clue before its conclusion",
+    "I cannot identify what is hidden. It may be a dog.": "it is a refusal",
+    "I'm unable to see the image. A dog.": "it is a refusal",
+    "Sorry, that is not possible. A dog.": "it is a refusal",
+    "As an AI model, I have no eyes. A dog.": "it is a refusal",
+    "I can’t help with this request. It is a dog.": "it is a refusal",
+    "There is not enough information. It is a dog.": "it is a refusal",
+}.items()}
 
 
 @pytest.mark.parametrize(("reply", "expected"), REPLIES.items())
 def test_only_what_earns_the_full_reward_is_a_trace(reply, expected):
-    assert traces.read_trace(reply, "dog") == expected
+    assert traces.read_trace(reply, "dog", NAMES) == expected
     if expected[0]:
         terms = reward_terms([completion(expected[0], "dog")], "dog")
         assert sum(values[0] for values in terms.values()) == 3
 
 
 def test_a_pair_without_a_trace_stays():
-    good = f"<think>{THINK}</think><answer>dog</answer>"
-    outcome = traces.traces(PAIRS, judge(good, good, "<think>As mentioned.</think><answer>cup</answer>"))
+    told = {"dog": THINK, "bus": THINK, "cup": f"{CLUE} As mentioned, a cup."}
+
+    def verifier(prompts):
+        (prompt,) = prompts
+        assert (prompt.pair, prompt.system) == (PAIRS[0], None)
+        assert CLUE in prompt.question and "must be a dog" not in prompt.question
+        return [["<think> Hm. </think><answer>A puppy.</answer>"]]
+
+    replies = judge(*(f"<think>{trace}</think><answer>{name}</answer>" for name, trace in told.items()))
+    outcome = traces.traces(PAIRS, replies, verifier, NAMES)
     assert outcome.pairs == [PAIRS[0] | {"trace": THINK}, PAIRS[1], PAIRS[2]]
-    assert outcome.notes == {PAIRS[1]["id"]: "no trace: it ends in another answer",
+    assert outcome.notes == {PAIRS[1]["id"]: "no trace: its last sentence names another category",
                              PAIRS[2]["id"]: "no trace: it reveals that the answer was told"}
+
+
+@pytest.mark.parametrize(("reply", "found"), [
+    ("<answer>dog</answer>", True), ("<answer> Two dogs. </answer>", True), ("A puppy", True),
+    ("<think> a cat? </think> the dog", True), ("<answer>cat</answer>", False), ("<answer>hot dog</answer>", False),
+    ("<answer>dog bowl</answer>", False), ("<answer>dog or cup</answer>", False), ("I cannot tell.", False),
+    ("<answer></answer>", False), ("", False),
+])
+def test_the_verifier_must_name_the_answer(reply, found):
+    assert traces.finds(reply, "dog", NAMES) is found
+
+
+def test_a_trace_that_the_verifier_does_not_follow_is_left_out():
+    good = [f"<think>{CLUE} It is a {name}.</think><answer>{name}</answer>" for name in ("dog", "bus", "cup")]
+    outcome = traces.traces(PAIRS, judge(*good), lambda prompts: [["dog"], ["cup"], ["mug"]], NAMES)
+    assert [pair.get("trace") for pair in outcome.pairs] == [f"{CLUE} It is a dog.", None, f"{CLUE} It is a cup."]
+    assert outcome.notes == {
+        PAIRS[1]["id"]: "no trace: the verifier, told all but its last sentence, does not find the answer"}

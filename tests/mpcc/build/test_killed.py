@@ -7,7 +7,7 @@ import sys
 import pytest
 from running import ROOT
 
-ASKING = ("screen", "difficulty", "distractors", "traces")
+ASKING = ("screen", "difficulty", "distractors", "traces", "verify")
 PARALLEL = 3
 DIES = """
 import os, runpy, signal, sys
@@ -50,7 +50,7 @@ def test_killed_while_models_answer(start, endpoint, tmp_path):
     endpoint.answered.clear()
     # once in each stage: every request after the third answer of the stage is held, and all workers wait
     total, sizes = 0, [sum(word in question for question, _ in questions) for word in
-                       ("How strongly", "Which kind", "most likely hidden", "Write what")]
+                       ("How strongly", "Which kind", "From the clues", "Write what", "began like this")]
     assert sum(sizes) == len(questions) and min(sizes) > PARALLEL + 3
     for stage, size in zip(ASKING, sizes, strict=True):
         endpoint.hold_after = total + 3

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 
 import pytest
 
@@ -25,9 +26,10 @@ def test_all_stages_give_a_benchmark_and_training_pairs(build, endpoint, coco, o
     train = file_pairs(out / "train.json", Coco(coco, "val2017"))
     assert len(benchmark.items) > 2 and len(train) > 2
     assert not {item.file_name for item in benchmark.items} & {pair.image.file_name for pair in train}
-    # the scripted traces that say "as mentioned" are gone, the others are there
+    # the scripted traces that say "as mentioned" or are not followed are gone, the others are there
     traces = [pair.trace for pair in train] + [item.trace for item in benchmark.items]
-    assert {trace for trace in traces if trace} == {"The things around it, beside it, suggest it."}
+    assert {trace[:36] for trace in traces if trace} == {"The things around it, beside it, sug"}
+    assert all(f"It is a {pair.answer}." in pair.trace for pair in train if pair.trace)
     theirs = read_benchmark(out / "benchmark-authors.json").items
     assert {(i.answer, i.confusing, i.irrelevant) for i in theirs} == {
         (i.answer, i.confusing, i.irrelevant) for i in benchmark.items}
@@ -45,8 +47,28 @@ def test_the_summary_counts_what_was_dropped_and_why(build, endpoint, out):
     dropped = len(kept["candidates"]["pairs"]) - len(kept["screen"]["pairs"])
     assert dropped > 0 and f"  dropped {dropped}: rated below 3" in said
     assert len(kept["screen"]["dropped"]) == dropped
-    without = sum("trace" not in pair for pair in kept["traces"]["pairs"])
-    assert without > 0 and f"  noted {without}: no trace: it reveals that the answer was told" in said
+    reasons = Counter(kept["traces"]["notes"].values())
+    assert reasons.keys() == {"no trace: it reveals that the answer was told",
+                              "no trace: the verifier, told all but its last sentence, does not find the answer"}
+    assert all(f"  noted {count}: {reason}" in said for reason, count in reasons.items())
+    assert sum("trace" not in pair for pair in kept["traces"]["pairs"]) == reasons.total()
+    assert "the judge checks its own traces" in said
+
+
+def test_a_second_model_checks_the_traces_without_their_last_sentence(build, endpoint, out):
+    assert build("all", "--respondent", endpoint.spec)[0] == 0
+    own = json.loads((out / "5-traces.json").read_text(encoding="utf-8"))
+    second = endpoint.spec.replace("scripted", "second")
+    asked, endpoint.script = len(endpoint.bodies), lambda question, image: "<answer>kites</answer>"
+    code, said, _ = build("traces", "--respondent", endpoint.spec, "--verifier", second)
+    assert code == 0 and "traces: verifier was" in said and "checks its own" not in said
+    checks = endpoint.bodies[asked:]
+    texts = [body["messages"][-1]["content"][1]["text"] for body in checks]
+    assert {body["model"] for body in checks} == {"second"}, "the traces are not written again"
+    assert all("The things around it, beside it, suggest number" in text and "It is a" not in text for text in texts)
+    pairs = json.loads((out / "5-traces.json").read_text(encoding="utf-8"))["pairs"]
+    assert len(pairs) == len(own["pairs"]) > len(checks) > 3 and not any("trace" in pair for pair in pairs)
+    assert build("traces", "--respondent", endpoint.spec, "--respondent", second)[1].startswith("traces: already done")
 
 
 @pytest.mark.parametrize(("words", "expected"), [
