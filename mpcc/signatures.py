@@ -7,9 +7,10 @@ cases, the `percent` of them that count, and its 95 % Wilson interval, `low` to 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from PIL import Image
@@ -29,39 +30,51 @@ COCO images, 3.4 % recur in a caption of another image, of the 5-grams 0.6 %."""
 def rigidity(records: Iterable[Record], traces: Iterable[str], n: int = NGRAM) -> dict[str, float | None]:
     """How much of the reasoning repeats the training traces, or itself from image to image, word for word.
 
-    Letter case and punctuation do not count. A trace shorter than n words has no n-gram.
+    Letter case and punctuation do not count. A trace shorter than n words has no n-gram. Traces that share their
+    wording hold most of what any text in that wording says, so that `from_traces` alone tells little: its `floor` is
+    what it would be for unseen traces of the same writer, each trace held out from the others in turn. Only the
+    `excess` over it hints at traces learned by heart; with a floor near 100 none can be seen.
 
     Args:
         traces: The reasoning of the training data, without tags.
 
     Returns:
         `n`; `ngrams`, how many the reasoning has; of them in percent `from_traces`, those that also stand in a trace,
-        and `across_images`, those that also stand in the reasoning about another image. Both None without n-grams, and
-        `from_traces` without traces.
+        and `across_images`, those that also stand in the reasoning about another image; `floor`, of the traces' own
+        n-grams in percent those that also stand in another trace; and `excess`, `from_traces` less `floor`, in points,
+        at least -100. None where there is nothing to count: without n-grams, and without traces (for a floor, two).
     """
-    traces = list(traces)
-    known = {gram for trace in traces for gram in _ngrams(trace, n)}
+    traces = [_ngrams(trace, n) for trace in traces]
+    known = Counter(gram for trace in traces for gram in set(trace))
     spoken = [(record["file_name"], gram) for record in records for gram in _ngrams(reasoning(record["completion"]), n)]
     images: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for image, gram in spoken:
         images[gram].add(image)
     repeated = sum(gram in known for _, gram in spoken)
     shared = sum(len(images[gram]) > 1 for _, gram in spoken)
+    told = [known[gram] > 1 for trace in traces for gram in trace]
+    from_traces = 100 * repeated / len(spoken) if spoken and traces else None
+    floor = 100 * fmean(told) if told and len(traces) > 1 else None
     return {
-        "n": n, "ngrams": len(spoken), "from_traces": 100 * repeated / len(spoken) if spoken and traces else None,
+        "n": n, "ngrams": len(spoken), "from_traces": from_traces, "floor": floor,
+        "excess": None if from_traces is None or floor is None else from_traces - floor,
         "across_images": 100 * shared / len(spoken) if spoken else None,
     }
 
 
 def blacked_out(sample: Sample) -> Sample:
-    """The same question about nothing: every image all black, of its own size. Its id ends in "/black"."""
+    """The same question about nothing: every image all black, of its own size. Its id ends in "/black".
+
+    The mask is gone with the image. What such answers do without is the image and the mask's place and shape at once:
+    an answer that is read off the mask looks as if it came from the image.
+    """
     black = tuple(Image.new("RGB", image.size) for image in sample.images)
     # another id, so that nothing kept for the real image is taken for this one
     return replace(sample, id=f"{sample.id}/black", images=black)
 
 
 def blindness(records: Iterable[Record], black: Iterable[Record]) -> dict[str, dict[str, Any]]:
-    """How far the answers do without the image, from a run and the same run on all-black images.
+    """How far the answers do without image and mask, from a run and the same run on all-black images.
 
     Args:
         records: Of the run that saw the masked images.
@@ -128,7 +141,10 @@ def render(signs: Mapping[str, Any]) -> str:
 
 def _rote(found: Mapping[str, Any]) -> str:
     share = found["from_traces"]
-    return "no training traces to compare with" if share is None else f"{share:.2f} stand in training traces"
+    if share is None:
+        return "no training traces to compare with"
+    floor = "" if found["floor"] is None else f" (a floor of {found['floor']:.2f}, excess {found['excess']:+.2f})"
+    return f"{share:.2f} stand in training traces{floor}"
 
 
 def _text(found: Rate) -> str:

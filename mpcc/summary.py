@@ -72,7 +72,8 @@ def cut_off_note(figures: Mapping[str, Any], limit: int) -> str:
 def _signs(signs: Mapping[str, Any]) -> str:
     parts = []
     if (rote := signs["rigidity"]["from_traces"]) is not None:
-        parts.append(f"said by rote {rote:.1f}")
+        floor = signs["rigidity"]["floor"]
+        parts.append(f"said by rote {rote:.1f}" + ("" if floor is None else f" (floor {floor:.1f})"))
     if blind := signs.get("blindness"):
         parts.append("right on all-black images " + ", ".join(
             f"{NAMES[kind]} {rates['right_black']['percent']:.1f}" for kind, rates in blind.items()))

@@ -155,8 +155,9 @@ class MaskedPrediction(Task):
         """Means over the held-out pairs: `exact_match`, `format`, `levenshtein`, the weighted `reward`; `n` of them.
 
         Where pairs carry a difficulty, also `exact_match_{difficulty}`. And three signs of failure, as shares
-        (`mpcc.signatures`): `rigid`, 5-grams of reasoning that stand in a training trace (absent without
-        reasoning, or before `samples` was called); `exact_match_black`, right though the image is all black;
+        (`mpcc.signatures`): `rigid`, 5-grams of reasoning that stand in a training trace, and `rigid_excess`, by how
+        much more than those of one trace stand in another (absent without reasoning, or before `samples` was called);
+        `exact_match_black`, right though the image is all black;
         `collapsed`, right without the format. Empty with `held_out` = 0.
 
         Raises:
@@ -181,8 +182,9 @@ class MaskedPrediction(Task):
             for pair, completion in zip(samples.pairs, seen, strict=True)
         ]
         signs = {"collapsed": format_collapse(records)["collapsed"]["percent"] / 100}
-        if self._traces and (rigid := rigidity(records, self._traces)["from_traces"]) is not None:
-            signs["rigid"] = rigid / 100
+        rote = rigidity(records, self._traces)
+        signs |= {name: rote[found] / 100 for name, found in (("rigid", "from_traces"), ("rigid_excess", "excess"))
+                  if rote[found] is not None}
         return {name: fmean(values) for name, values in terms.items()} | signs | {"n": float(len(seen))}
 
     def _terms(self, answer: str, completions: Sequence[str]) -> dict[str, list[float]]:

@@ -16,7 +16,7 @@ TOP = 15
 _STOP = """
 a about after again against all also am among an and another any are aren't as at away be because been before being
 besides both but by can can't cannot could couldn't did didn't do does doesn't doing don't down during each either
-else every few for from further get gets give given go goes had has hasn't have haven't having he her here hers
+else every few for from further get gets give go goes had has hasn't have haven't having he her here hers
 herself him himself his how however i i'd i'll i'm i've if in instead into is isn't it it'll its itself just least less
 let like made make makes many may maybe me might mine more most much must my myself neither no nor not now of off
 often on once one only or other others otherwise our ours out over own per perhaps quite rather really same shall she
@@ -27,7 +27,8 @@ within without won't would wouldn't yes yet you you're you've your yours yoursel
 """
 
 STOP_WORDS = frozenset(_STOP.split())
-"""English words without a content of their own. Words of place ("behind", "under") are kept: they speak of context."""
+"""English words without a content of their own. Words of place ("behind", "under") are kept: they speak of context. So
+are those that the paper's figure shows as signs of reasoning, such as "given", "expect" and "reasonable"."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 _ANSWER = re.compile(r"<answer>.*?(?:</answer>|$)", re.DOTALL)

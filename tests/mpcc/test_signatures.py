@@ -7,6 +7,7 @@ from minigrpo import Sample
 from mpcc.benchmark import Item
 from mpcc.questions import ask, record
 from mpcc.signatures import NGRAM, blacked_out, blindness, format_collapse, render, rigidity
+from mpcc.words import words
 
 
 def item(number, answer="dog"):
@@ -27,10 +28,29 @@ def test_rigidity_counts_what_a_trace_holds_word_for_word():
     records = [thought(1, "a man holds a long, LONG leash"), thought(2, "so short")]
     # a-man-holds-a-long stands in the trace, the two that follow do not
     assert rigidity(records, traces) == {
-        "n": NGRAM, "ngrams": 3, "from_traces": pytest.approx(100 / 3), "across_images": 0
+        "n": NGRAM, "ngrams": 3, "from_traces": pytest.approx(100 / 3), "floor": None, "excess": None,
+        "across_images": 0
     }
     assert rigidity([thought(1, "A man holds a long leash")], traces)["from_traces"] == 100
     assert rigidity([thought(1, "a man holds two")], traces, n=2)["from_traces"] == pytest.approx(200 / 3)
+
+
+def test_rigidity_is_told_from_the_wording_that_all_traces_share():
+    seen = (("milk can stands left", "cup"), ("fork lies right", "plate"), ("pan hangs above", "pot"))
+    traces = [f"The scene is a kitchen. A {clue}. So it must be a {name}." for clue, name in seen]
+    held_out = thought(1, "The scene is a kitchen. A whisk lies below. So it must be a bowl.")
+    parrot = thought(2, traces[0])
+    # of the 10, 9 and 9 5-grams of the traces, "the scene is a kitchen" and "so it must be a" stand in all three,
+    # "scene is a kitchen a" too
+    floor = 100 * 9 / sum(len(words(trace)) - 4 for trace in traces)
+    found = rigidity([held_out], traces)
+    assert found["floor"] == pytest.approx(floor) and found["from_traces"] == pytest.approx(100 * 3 / 11)
+    assert abs(found["excess"]) < 3, "as much as the traces share with each other"
+    assert rigidity([parrot], traces)["excess"] == pytest.approx(100 - floor)
+    assert f"(a floor of {floor:.2f}, excess +" in render({"rigidity": rigidity([parrot], traces)})
+    templates = ["The scene is a kitchen so it must be a cup."] * 2
+    assert rigidity([parrot], templates)["floor"] == 100, "such traces can show nothing"
+    assert rigidity([thought(1, "the red bird sits on a wire")], templates)["excess"] == -100
 
 
 def test_rigidity_across_images_needs_another_image():
@@ -38,7 +58,9 @@ def test_rigidity_across_images_needs_another_image():
     one = [thought(1, same), thought(2, same, image="1.jpg"), thought(3, "one two three four five", image="3.jpg")]
     assert rigidity(one, [])["across_images"] == 0, "questions about one image may repeat themselves"
     two = [thought(1, same), thought(2, f"{same} here")]
-    assert rigidity(two, ["elsewhere"]) == {"n": 5, "ngrams": 5, "from_traces": 0, "across_images": 80}
+    assert rigidity(two, ["elsewhere"]) == {
+        "n": 5, "ngrams": 5, "from_traces": 0, "floor": None, "excess": None, "across_images": 80
+    }
 
 
 def test_without_traces_no_share_of_them_is_claimed():
@@ -49,7 +71,7 @@ def test_without_traces_no_share_of_them_is_claimed():
 
 def test_rigidity_of_no_reasoning_is_none():
     assert rigidity([thought(1, "a dog")], ["a dog"]) == {
-        "n": 5, "ngrams": 0, "from_traces": None, "across_images": None
+        "n": 5, "ngrams": 0, "from_traces": None, "floor": None, "excess": None, "across_images": None
     }
 
 

@@ -42,6 +42,11 @@ def test_stop_words_are_words_as_they_are_counted():
     assert not STOP_WORDS & {"dog", "box", "scene", "behind", "under", "likely"}
 
 
+def test_the_words_that_the_paper_shows_are_counted():
+    shown = ("positioned", "nearby", "size", "given", "expect", "reasonable")  # MPCC, on its Fig. 4b
+    assert top_words([" ".join(shown)]) == [(word, 1) for word in sorted(shown)]
+
+
 def test_strategies_stand_side_by_side_in_order():
     figure = make_figure({"base": [("box", 5), ("sky", 2)], "rft": [("box", 7), ("shape", 3), ("wide", 1)]})
     base, rft = figure.axes
