@@ -33,7 +33,8 @@ def rigidity(records: Iterable[Record], traces: Iterable[str], n: int = NGRAM) -
     Letter case and punctuation do not count. A trace shorter than n words has no n-gram. Traces that share their
     wording hold most of what any text in that wording says, so that `from_traces` alone tells little: its `floor` is
     what it would be for unseen traces of the same writer, each trace held out from the others in turn. Only the
-    `excess` over it hints at traces learned by heart; with a floor near 100 none can be seen.
+    `excess` over it hints at traces learned by heart. With a floor near 100 none can be seen in n-grams; `copied`, of
+    whole reasonings, has its own and lower floor.
 
     Args:
         traces: The reasoning of the training data, without tags.
@@ -42,22 +43,27 @@ def rigidity(records: Iterable[Record], traces: Iterable[str], n: int = NGRAM) -
         `n`; `ngrams`, how many the reasoning has; of them in percent `from_traces`, those that also stand in a trace,
         and `across_images`, those that also stand in the reasoning about another image; `floor`, of the traces' own
         n-grams in percent those that also stand in another trace; and `excess`, `from_traces` less `floor`, in points,
-        at least -100. None where there is nothing to count: without n-grams, and without traces (for a floor, two).
+        at least -100. `copied`: reasonings in percent that are a training trace as a whole, and `copied_floor`, traces
+        that equal another. None where there is nothing to count: without n-grams, or traces (for a floor, two).
     """
-    traces = [_ngrams(trace, n) for trace in traces]
-    known = Counter(gram for trace in traces for gram in set(trace))
-    spoken = [(record["file_name"], gram) for record in records for gram in _ngrams(reasoning(record["completion"]), n)]
+    traces = [tuple(words(trace)) for trace in traces]
+    wholes, known = Counter(traces), Counter(gram for trace in traces for gram in set(_ngrams(trace, n)))
+    said = [(record["file_name"], tuple(words(reasoning(record["completion"])))) for record in records]
+    spoken = [(image, gram) for image, thought in said for gram in _ngrams(thought, n)]
     images: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for image, gram in spoken:
         images[gram].add(image)
     repeated = sum(gram in known for _, gram in spoken)
     shared = sum(len(images[gram]) > 1 for _, gram in spoken)
-    told = [known[gram] > 1 for trace in traces for gram in trace]
+    told = [known[gram] > 1 for trace in traces for gram in _ngrams(trace, n)]
+    copied = [thought in wholes for _, thought in said if thought]
     from_traces = 100 * repeated / len(spoken) if spoken and traces else None
     floor = 100 * fmean(told) if told and len(traces) > 1 else None
     return {
         "n": n, "ngrams": len(spoken), "from_traces": from_traces, "floor": floor,
         "excess": None if from_traces is None or floor is None else from_traces - floor,
+        "copied": 100 * fmean(copied) if copied and traces else None,
+        "copied_floor": 100 * fmean(wholes[trace] > 1 for trace in traces) if len(traces) > 1 else None,
         "across_images": 100 * shared / len(spoken) if spoken else None,
     }
 
@@ -143,17 +149,18 @@ def _rote(found: Mapping[str, Any]) -> str:
     share = found["from_traces"]
     if share is None:
         return "no training traces to compare with"
-    floor = "" if found["floor"] is None else f" (a floor of {found['floor']:.2f}, excess {found['excess']:+.2f})"
-    return f"{share:.2f} stand in training traces{floor}"
+    if found["floor"] is None:
+        return f"{share:.2f} stand in training traces"
+    return (f"{share:.2f} stand in training traces (a floor of {found['floor']:.2f}, excess {found['excess']:+.2f}; "
+            f"as a whole {found['copied']:.2f}, floor {found['copied_floor']:.2f})")
 
 
 def _text(found: Rate) -> str:
     return f"{found['percent']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
-def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
-    spoken = words(text)
-    return [tuple(spoken[i : i + n]) for i in range(len(spoken) - n + 1)]
+def _ngrams(spoken: tuple[str, ...], n: int) -> list[tuple[str, ...]]:
+    return [spoken[i : i + n] for i in range(len(spoken) - n + 1)]
 
 
 def _by_question(records: Iterable[Record]) -> dict[tuple[str, str, str], Record]:

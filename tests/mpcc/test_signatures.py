@@ -28,8 +28,8 @@ def test_rigidity_counts_what_a_trace_holds_word_for_word():
     records = [thought(1, "a man holds a long, LONG leash"), thought(2, "so short")]
     # a-man-holds-a-long stands in the trace, the two that follow do not
     assert rigidity(records, traces) == {
-        "n": NGRAM, "ngrams": 3, "from_traces": pytest.approx(100 / 3), "floor": None, "excess": None,
-        "across_images": 0
+        "n": NGRAM, "ngrams": 3, "from_traces": pytest.approx(100 / 3), "floor": None, "excess": None, "copied": 0,
+        "copied_floor": None, "across_images": 0
     }
     assert rigidity([thought(1, "A man holds a long leash")], traces)["from_traces"] == 100
     assert rigidity([thought(1, "a man holds two")], traces, n=2)["from_traces"] == pytest.approx(200 / 3)
@@ -48,6 +48,9 @@ def test_rigidity_is_told_from_the_wording_that_all_traces_share():
     assert abs(found["excess"]) < 3, "as much as the traces share with each other"
     assert rigidity([parrot], traces)["excess"] == pytest.approx(100 - floor)
     assert f"(a floor of {floor:.2f}, excess +" in render({"rigidity": rigidity([parrot], traces)})
+    assert (found["copied"], found["copied_floor"], rigidity([held_out, parrot], traces)["copied"]) == (0, 0, 50)
+    assert "; as a whole 100.00, floor 0.00)" in render({"rigidity": rigidity([parrot, thought(3, "")], traces)})
+    assert rigidity([parrot], [*traces, traces[1].upper()])["copied_floor"] == 50
     templates = ["The scene is a kitchen so it must be a cup."] * 2
     assert rigidity([parrot], templates)["floor"] == 100, "such traces can show nothing"
     assert rigidity([thought(1, "the red bird sits on a wire")], templates)["excess"] == -100
@@ -59,7 +62,8 @@ def test_rigidity_across_images_needs_another_image():
     assert rigidity(one, [])["across_images"] == 0, "questions about one image may repeat themselves"
     two = [thought(1, same), thought(2, f"{same} here")]
     assert rigidity(two, ["elsewhere"]) == {
-        "n": 5, "ngrams": 5, "from_traces": 0, "floor": None, "excess": None, "across_images": 80
+        "n": 5, "ngrams": 5, "from_traces": 0, "floor": None, "excess": None, "copied": 0, "copied_floor": None,
+        "across_images": 80
     }
 
 
@@ -71,7 +75,8 @@ def test_without_traces_no_share_of_them_is_claimed():
 
 def test_rigidity_of_no_reasoning_is_none():
     assert rigidity([thought(1, "a dog")], ["a dog"]) == {
-        "n": 5, "ngrams": 0, "from_traces": None, "floor": None, "excess": None, "across_images": None
+        "n": 5, "ngrams": 0, "from_traces": None, "floor": None, "excess": None, "copied": 100, "copied_floor": None,
+        "across_images": None
     }
 
 
