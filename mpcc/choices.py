@@ -78,6 +78,7 @@ _JOINT = re.compile(
     r"(?:\s*(?:maybe|perhaps|possibly|also|even|a|an|the|option|choice|point))*[\s(\[*\"']*", re.IGNORECASE,
 )
 _LETTER_NAME = re.compile(r"[^\w\n]*(?:\b(?:a|an|the|is)\b\W*)?")
+_NEAR = 150
 _NAME_LETTER = re.compile(r"[ (\[*:-]*")
 
 
@@ -131,7 +132,7 @@ def _mentions(text: str, by_name: Mapping[str, str]) -> list[_Mention]:
             found.append(_Mention(by_name[name], True, *match.span()))
         rest = re.sub(_WHOLE_WORD.format(re.escape(name)), lambda match: "#" * len(match.group()), rest)
     for match in _LETTER.finditer(text):
-        if rest[match.start()] != "#" and _is_choice(match.group(), text[: match.start()], text[match.end() :]):
+        if rest[match.start()] != "#" and _is_choice(match.group(), *_around(text, *match.span())):
             found.append(_Mention(match.group().upper(), False, *match.span()))
     return sorted(found, key=lambda mention: mention.start)
 
@@ -141,7 +142,7 @@ def _judge(found: Sequence[_Mention], text: str, by_name: Mapping[str, str]) -> 
     labels = {m.letter for m in found if not m.named and _LABEL_AFTER.match(text, m.end)}
     lettered = all(name.startswith(f"{letter.lower()} is ") for name, letter in by_name.items())
     for mention in found:
-        before, after = text[: mention.start], text[mention.end :]
+        before, after = _around(text, mention.start, mention.end)
         alone = _ALONE_BEFORE.search(before) or (_SENTENCE_BEFORE.search(before) and not mention.named)
         if denied(before, after) or (lettered and _FARTHER_AFTER.match(after)):
             mention.said = "denied"
@@ -160,6 +161,12 @@ def _judge(found: Sequence[_Mention], text: str, by_name: Mapping[str, str]) -> 
             left, right = sorted((one, other), key=lambda mention: mention.start)
             if other.said == "open" and one.said != "open" and _JOINT.fullmatch(text[left.end : right.start]):
                 other.said = one.said
+
+
+def _around(text: str, start: int, end: int) -> tuple[str, str]:
+    """What stands before and after; of a long text the nearest characters, so that a loop of letters takes no time."""
+    before = text[max(0, start - _NEAR) : start]
+    return ("x" + before if start > _NEAR else before), text[end : end + _NEAR] + "x" * (len(text) > end + _NEAR)
 
 
 def denied(before: str, after: str) -> bool:
