@@ -66,11 +66,6 @@ def file_pairs(path: Path, coco: Coco) -> list[Pair]:
     counts such traces and names the first record. Wording is judged by rules that may err, and the authors' own file
     has to load, so that they are no error. A last sentence that names no category at all passes.
 
-    A trace that refuses, or whose last sentence denies the answer or names another category instead, would be a prior
-    with the full reward for the wrong reasoning. It is left out, and its pair trained without a prior; one warning
-    counts such traces and names the first record. Wording is judged by rules that may err, and the authors' own file
-    has to load, so that they are no error. A last sentence that names no category at all passes.
-
     Raises:
         FileNotFoundError: no such file.
         ValueError: broken JSON, or an unusable record: names the file, the record's place or id, and the field.
