@@ -29,6 +29,7 @@ from transformers import AutoModelForImageTextToText
 from minigrpo import VLM, Sampling, load_model
 from minigrpo.config import Config
 from minigrpo.cpu import keep_freed_memory
+from minigrpo.log import show_warnings
 from minigrpo.ranks import Ranks, join, leave, lost_peer
 from minigrpo.replica import compute_dtype
 from minigrpo.rollout import answer
@@ -62,6 +63,7 @@ def main() -> None:
         transformers.logging.disable_progress_bar()
         keep_freed_memory()
         ranks = join(config.run.device)
+        show_warnings(ranks)
         path = config.model.path or task_class.default_model
         if not path:
             raise ValueError(f"{task_class.__name__} has no default model: name one with --model")

@@ -29,7 +29,7 @@ import transformers
 
 from minigrpo.cpu import keep_freed_memory
 from minigrpo.export import export
-from minigrpo.log import RunLog
+from minigrpo.log import RunLog, show_warnings
 from minigrpo.metrics import StepMetrics
 from minigrpo.models import VLM
 from minigrpo.progress import figures
@@ -138,7 +138,9 @@ def main() -> None:
     transformers.logging.disable_progress_bar()  # the run has a progress line of its own
     keep_freed_memory()
     try:
-        train(config, task_class(config.task), join(config.run.device))
+        ranks = join(config.run.device)
+        show_warnings(ranks)
+        train(config, task_class(config.task), ranks)
     except (ValueError, OSError) as error:
         raise SystemExit(f"train.py: error: {' '.join(str(error).split())}") from error
     except RuntimeError as error:

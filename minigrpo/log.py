@@ -17,6 +17,7 @@ import math
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from operator import itemgetter
@@ -33,6 +34,13 @@ from minigrpo.watch import Watch
 
 DRAWING_PAUSE = 50
 """Curves are drawn again after this many times as long as drawing them took, at the earliest: all ranks wait for it."""
+
+
+def show_warnings(ranks: Ranks) -> None:
+    """Warnings of a task's own code from here on: one line each, of the first rank alone, which reads what all read."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    if not ranks.first:
+        warnings.simplefilter("ignore", UserWarning)
 
 
 class RunLog:

@@ -23,7 +23,7 @@ _REFUSES = [re.compile(pattern, re.IGNORECASE) for pattern in (
     r"(?:cannot|can not|can't|could not|couldn't|won't|will not|unable|not able|unwilling)"
     rf"(?: to| be able to)?(?: \w+ly)?(?: {_ABLE}|{_END})",
     rf"\b(?:impossible|not possible|no way|unable) to {_ABLE}",
-    r"\b(?:sorry|apologi[sz]e|apologies)\b",
+    r"(?:\b(?:i|we)(?:'m| am|'re| are)(?: \w+)? |^|[.!?] )sorry\b|\b(?:i|we) apologi[sz]e\b|\bapologies\b",
     r"\bas an? (?:ai|artificial|language|large|assistant)\b|\b(?:an ai|language) (?:model|assistant)\b",
     r"\bi (?:must|have to) (?:decline|refuse)\b|\bi(?:'d| would) rather not\b",
     r"\bnot (?:comfortable|allowed|permitted) (?:to|with)\b",

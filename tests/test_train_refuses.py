@@ -200,3 +200,13 @@ def test_bad_input_of_one_rank_ends_both(models, coco, tmp_path):
     assert ended.returncode != 0
     assert len(re.findall(r"train.py: error: cannot read .*2.png", ended.stderr)) == 1
     assert "[rank" not in ended.stderr, "the other rank's traceback hides the message"
+
+
+def test_a_trace_that_is_left_out_is_told_once_whatever_the_ranks(models, coco, tmp_path):
+    pair = {"file_name": "1.png", "bbox": [10, 10, 40, 30], "category_name": "dog", "cot_data": "It must be a cup."}
+    (tmp_path / "pairs.json").write_text(json.dumps([pair, pair]))
+    ended = launch(tmp_path, *words({"task.coco": coco, "model.path": models / "qwen2_5_vl"} | SMALL | {
+        "task.pairs": tmp_path / "pairs.json", "rollout.prompts_per_step": 2, "run.steps": 1}))
+    told = [line for line in ended.stderr.splitlines() if "trace is left out" in line]
+    assert ended.returncode == 0 and len(told) == 1 and told[0].startswith("warning: "), ended.stderr
+    assert "pairs.json[0]: its trace is left out, 2 in all" in told[0] and "UserWarning" not in ended.stderr

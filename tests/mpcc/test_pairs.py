@@ -58,7 +58,7 @@ def test_all_wrong_traces_are_counted_in_one_warning(folder, tmp_path):
 @pytest.mark.parametrize("trace", [
     "The things around it leave no other choice.", "A leash.", "A cup stands there. It must be a dog.",
     "So a dog sits beside the cup.", "Not a cup. It is a puppy.", "I cannot see the dog itself, but dogs wear leashes.",
-    "It isn't a cup but a dog.", "Two dogs, then.",
+    "It isn't a cup but a dog.", "Two dogs, then.", "The child looks sorry for the dog.",
 ])
 def test_other_traces_are_taken_as_they_are(folder, tmp_path, trace):
     path = pairs_file(tmp_path / "p.json", pair(cot_data=trace))
