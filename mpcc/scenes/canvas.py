@@ -86,8 +86,8 @@ class Stage(Pen):
         self.rng = rng
 
     def put(self, draw: Callable[[Pen], None], box: Box, unit: float = 1.0, flip: bool = False
-            ) -> tuple[Box, tuple[float, ...]]:
-        """Draws something into `box` and a line around it; returns its own box and outline [x0, y0, x1, y1, …]."""
+            ) -> tuple[Image.Image, tuple[int, int]]:
+        """Draws something into `box` and a line around it; returns what it covers, as `outlined` takes it."""
         x, y, w, h = box
         corner = round((x - 2) * SCALE), round((y - 2) * SCALE)
         layer = Image.new("RGBA", (round((w + 4) * SCALE), round((h + 4) * SCALE)))
@@ -95,7 +95,7 @@ class Stage(Pen):
         wider = layer.getchannel("A").filter(ImageFilter.MaxFilter(3))
         self.image.paste(OUTLINE, corner, wider)
         self.image.paste(layer, corner, layer)
-        return _outline(wider, corner)
+        return wider, corner
 
     def finish(self) -> Image.Image:
         return self.image.reduce(SCALE)
@@ -108,8 +108,8 @@ def overlap(one: Box, two: Box) -> float:
     return max(wide, 0) * max(high, 0)
 
 
-def _outline(alpha: Image.Image, corner: tuple[int, int]) -> tuple[Box, tuple[float, ...]]:
-    """Reads box and outline off a drawn layer: left edges downwards, then right edges upwards."""
+def outlined(alpha: Image.Image, corner: tuple[int, int]) -> tuple[Box, tuple[float, ...]]:
+    """Box and outline [x0, y0, x1, y1, …] of what was put on a stage: left edges down, then right edges up."""
     alpha = alpha.point(lambda value: 255 * (value > 127))
     left, top, right, bottom = alpha.getbbox()
     left_side, right_side = [], []

@@ -226,11 +226,12 @@ def _mask(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, A
         return completion(scene.trace(pair.index, guess, rng, evidence=careful), asked(guess))
 
     habits = _habits()[scene.place]
+    chosen = concluded(lambda name: letter(names, name), [n for n in habits if n in names])
+    judged = concluded(lambda name: "yes" if name == said else "no", habits)
     return image, [
         _seen(scene, pair, rng),
         (QUESTION, habitual(scene, pair, rng)),
-        (choice_question(names), concluded(lambda name: letter(names, name), [n for n in habits if n in names])),
-        (true_false_question(said), concluded(lambda name: "yes" if name == said else "no", habits)),
+        rng.choice(((choice_question(names), chosen), (true_false_question(said), judged))),
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from mpcc.scenes import icons_indoor, icons_outdoor
-from mpcc.scenes.canvas import HEIGHT, ICONS, WIDTH, Box, Stage, overlap
+from mpcc.scenes.canvas import HEIGHT, ICONS, WIDTH, Box, Stage, outlined, overlap
 from mpcc.scenes.evidence import DETAIL, DIFFICULTY, LIKE, LOCAL, ROW, SET, TOGETHER, choose, fitting
 from mpcc.scenes.places import PLACES, WEIGHTS
 from mpcc.scenes.props import Prop
@@ -320,7 +320,7 @@ def _draw(stage: Stage, item: Item) -> Item:
     left = x + 2 + stage.rng.uniform(0, w - 4 - own[0])
     top = y + 2 + (h - 4 - own[1]) * stage.rng.uniform(0.6, 1)
     paint = partial(function, r=stage.rng)
-    box, outline = stage.put(paint, (left, top, *own), unit, flip=stage.rng.random() < 0.5)
+    box, outline = outlined(*stage.put(paint, (left, top, *own), unit, flip=stage.rng.random() < 0.5))
     return replace(item, box=box, outline=outline)
 
 

@@ -8,10 +8,12 @@ from random import Random
 import pytest
 import torch
 from transformers import AutoConfig, AutoImageProcessor, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from minigrpo import load_model
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
 from mpcc.rewards import parse_answer
+from mpcc.scenes import sight
 from mpcc.scenes.categories import NAMES
 from mpcc.scenes.curriculum import (
     CELL,
@@ -29,7 +31,7 @@ from mpcc.scenes.curriculum import (
 )
 from mpcc.scenes.evaluation import answers, hidden_samples, measure, questions
 from mpcc.scenes.evidence import SET
-from mpcc.scenes.sight import PICTURES, _look, learn_to_see
+from mpcc.scenes.sight import learn_to_see
 from mpcc.scenes.tiny import write_untrained
 from mpcc.scenes.tokenizer import train_tokenizer
 from mpcc.scenes.world import generate
@@ -169,16 +171,19 @@ def test_every_image_token_is_told_what_it_covers():
     assert "box" in contents(scene, scene.pairs[0].index) and "box" not in names
 
 
-def test_sight_is_learned_from_tokens_that_show_something(vlm):
-    seen = _look(vlm, 0, 0)
-    assert len(seen.grid) == PICTURES and len(seen.pixels) == 192 * PICTURES
-    assert len(seen.tokens) == len(seen.names) > 10 * PICTURES and int(seen.tokens.max()) < 48 * PICTURES
+def test_sight_is_learned_from_tokens_that_show_something(vlm, monkeypatch):
+    told = []
+    monkeypatch.setattr(sight, "contents", lambda *given: told.append(contents(*given)) or told[-1])
+    seen = sight._look(vlm, 0, 0)
+    assert len(seen.grid) == len(told) == sight.PICTURES and len(seen.pixels) == 192 * sight.PICTURES
+    shown = [name for names in told for name in names]
+    assert seen.tokens.tolist() == [i for i, name in enumerate(shown) if name]
     assert torch.allclose(seen.names.sum(1), torch.ones(len(seen.tokens)))
-    scene = generate("sight/0/0")  # the first picture hides nothing
     for token, names in zip(seen.tokens.tolist(), seen.names, strict=True):
-        if token < 48:
-            words = vlm.tokenizer.encode(f" {contents(scene)[token]}")
-            assert names.nonzero()[:, 0].tolist() == sorted(set(words))
+        assert names.nonzero()[:, 0].tolist() == sorted(set(vlm.tokenizer.encode(f" {shown[token]}")))
+    marked = ["box" in names for names in told]
+    assert 0.6 < sum(marked) / len(marked) < 0.9 and any(name.endswith(" frame") for name in shown)
+    assert {"left", "right", "above", "below"} <= {name.split()[-1] for name in shown if name}
 
 
 def test_a_step_of_learning_to_see_is_the_same_every_time(tmp_path):
@@ -205,6 +210,24 @@ def test_untrained_heads_look_at_the_token_before(tmp_path):
     before = [layer[0].diagonal(-1, dim1=-2, dim2=-1).mean(-1) for layer in attention]  # [heads] of every layer
     assert all(layer[0] > 0.6 for layer in before[:2])
     assert all((layer[1:] < 0.4).all() for layer in before[:2]) and all((layer < 0.4).all() for layer in before[2:])
+
+
+def test_untrained_heads_of_the_tower_look_at_a_neighbour(tmp_path):
+    write_untrained(tmp_path, train_tokenizer(), seed=0)
+    visual = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path).model.visual
+    given, attention = {}, visual.blocks[0].attn
+    attention.register_forward_pre_hook(lambda _, x, kw: given.update(kw, hidden=x[0] if x else kw["hidden_states"]),
+                                        with_kwargs=True)
+    with torch.no_grad():
+        visual(torch.randn(192, 1176), torch.tensor([[1, 12, 16]]))
+        queries, keys, _ = attention.qkv(given["hidden"]).view(192, 3, 4, 32).unbind(1)
+        rotated = apply_rotary_pos_emb_vision(queries, keys, *given["position_embeddings"])
+        looked_at = torch.einsum("qhd,khd->hqk", *rotated).argmax(-1)  # [heads, patches]
+    cos, sin = given["position_embeddings"]
+    place = torch.atan2(sin, cos)[:, [2, 10]] / 0.1  # row and column, from the third rotation of either axis
+    moved = (place[looked_at] - place).round()
+    for head, direction in zip(moved, ((-1, 0), (1, 0), (0, -1), (0, 1)), strict=True):
+        assert (head == torch.tensor(direction)).all(1).float().mean() > 0.85  # at an edge there is no neighbour
 
 
 def test_an_option_and_every_name_are_whole_tokens():

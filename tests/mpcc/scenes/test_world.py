@@ -11,7 +11,7 @@ from mpcc.coco import Region
 from mpcc.masks import hidden_region
 from mpcc.prompts import completion
 from mpcc.rewards import format_reward, normalise, parse_answer
-from mpcc.scenes.canvas import HEIGHT, ICONS, WIDTH, Stage, overlap
+from mpcc.scenes.canvas import HEIGHT, ICONS, WIDTH, Stage, outlined, overlap
 from mpcc.scenes.categories import CATEGORIES, ID_OF, NAMES
 from mpcc.scenes.evidence import DETAIL, DIFFICULTY, LIKE, LOCAL, PROPS, ROW, SET, TOGETHER, at, meeting, telling
 from mpcc.scenes.places import PLACES
@@ -143,7 +143,7 @@ def test_an_icon_marks_the_pixels_of_its_box(name):
     paint = partial(function, r=Random(0))
     for flip in (False, True):
         blank, drawn = Stage(Random(0)), Stage(Random(0))
-        x, y, w, h = drawn.put(paint, (90, 80, wide, high), flip=flip)[0]
+        x, y, w, h = outlined(*drawn.put(paint, (90, 80, wide, high), flip=flip))[0]
         changed = np.argwhere(np.any(np.asarray(blank.finish()) != np.asarray(drawn.finish()), axis=2))
         assert changed[:, 1].min() >= x - 1 and changed[:, 1].max() <= x + w + 1
         assert changed[:, 0].min() >= y - 1 and changed[:, 0].max() <= y + h + 1
