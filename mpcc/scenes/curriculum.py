@@ -23,7 +23,7 @@ from mpcc.prompts import QUESTION, SYSTEM_PROMPT, choice_question, completion, t
 from mpcc.scenes.canvas import HEIGHT, WIDTH, Box, overlap
 from mpcc.scenes.categories import NAMES
 from mpcc.scenes.places import PLACES
-from mpcc.scenes.world import Pair, Scene, generate, where_words
+from mpcc.scenes.world import Pair, Scene, conclusion, generate, where_words
 
 DESCRIBE = "Describe the image."
 NAME = "Which object is in the pink frame?"
@@ -77,14 +77,25 @@ def lesson(seed: int, index: int, progress: float, plain: bool = False) -> Lesso
     return Lesson(samples, tuple(text for _, text in asked))
 
 
-def letters(seed: int, index: int, plain: bool = False) -> Lesson:
-    """A list of names and the letters of all of them, no picture: what a choice needs beside knowing the answer."""
+def letters(seed: int, index: int, plain: bool = False, traced: bool = False) -> Lesson:
+    """A list of names and the letters of all of them, no picture: what a choice needs beside knowing the answer.
+
+    The letter follows the bare name, or every other time, where `traced`, a trace that ends in it.
+    """
     rng = Random(f"letters/{seed}/{index}")
     names = rng.sample(NAMES, rng.choice((2, 3, 4, 5, 6, 7)))
     asked = [f"{listed(names)} Give the letter of {name}." for name in names]
     samples = tuple(Sample(f"letters/{index}/{i}", question) for i, question in enumerate(asked))
-    form = "{} {}".format if plain else stated
-    return Lesson(samples, tuple(form(name, letter(names, name)) for name in names))
+    said = []
+    for name in names:
+        answer = letter(names, name)
+        if plain:
+            said.append(f"{name} {answer}")
+        elif traced and rng.random() < 0.5:
+            said.append(completion(conclusion(name, rng), answer))
+        else:
+            said.append(stated(name, answer))
+    return Lesson(samples, tuple(said))
 
 
 def masked(scene: Scene, index: int, kind: Kind = "box") -> Image.Image:
@@ -237,7 +248,7 @@ def _mask(scene: Scene, rng: Random, system: str | None) -> tuple[Image.Image, A
 
 def stated(name: str, answer: str) -> str:
     """An answer other than the name, after the name: to look up a name just said is far easier than one to be seen."""
-    return f"{name} <answer>{answer}</answer>"
+    return f"{name}<answer>{answer}</answer>"
 
 
 def listed(names: list[str]) -> str:

@@ -30,7 +30,7 @@ from mpcc.scenes.sight import cosine, drawn_ahead, learn_to_see, make_optimizers
 from mpcc.scenes.tiny import write_untrained
 from mpcc.scenes.tokenizer import train_tokenizer
 
-STEPS, PICTURES, LISTS = 850, 32, 8
+STEPS, PICTURES, LISTS = 750, 24, 8
 """Steps of the last stage; its pictures, and lists of lettered names, of a step."""
 FIRST_STEPS, FIRST_LISTS = 250, 20
 """Those of the first stage, without a picture: among pictures, looking up a letter is hardly learned."""
@@ -110,7 +110,8 @@ def _draw_lists(vlm: VLM, step: int, seed: int, plain: bool) -> tuple[Packed, Te
 
 def _draw_lessons(vlm: VLM, step: int, steps: int, seed: int, plain: bool) -> tuple[Packed, Tensor]:
     taught = [lesson(seed, i, step / steps, plain) for i in range(step * PICTURES, (step + 1) * PICTURES)]
-    lists = [letters(seed, -1 - i, plain) for i in range(step * LISTS, (step + 1) * LISTS)]  # not the first stage's
+    others = range(step * LISTS, (step + 1) * LISTS)  # not the lists of the first stage
+    lists = [letters(seed, -1 - i, plain, traced=True) for i in others]
     return _pack(vlm, taught + lists)
 
 
@@ -134,7 +135,7 @@ def _weights(vlm: VLM, answer: Tensor, with_image: bool) -> Tensor:
 
     A token between the answer's tags weighs 1, and in a list the others next to nothing.
     """
-    weight = torch.full((len(answer),), len(answer) ** -0.5 if with_image else 0.02)
+    weight = torch.full((len(answer),), len(answer) ** -0.5 if with_image else 0.05)
     tags = vlm.tokenizer.convert_tokens_to_ids(["<answer>", "</answer>"])
     opened, closed = ((answer == tag).nonzero() for tag in tags)
     if len(opened) and len(closed):

@@ -1,8 +1,8 @@
 """The second stage of pretraining: the vision tower learns to name what each image token covers.
 
 An image token's feature is compared with the embeddings of all words, which are the LM head too: it is to be likest to
-those of the thing's name. No decoder runs, and every picture gives a label for each of its 48 image tokens: taught by
-answers alone, the tiny tower learns next to nothing in as many minutes.
+those of the thing's name, within a sentence and at its beginning. No decoder runs, and every picture gives a label for
+each of its 48 image tokens: taught by answers alone, the tiny tower learns next to nothing in as many minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mpcc.progress import progress_bar
 from mpcc.scenes.curriculum import contents, framed, masked
 from mpcc.scenes.world import generate
 
-STEPS, PICTURES, VIEWS = 700, 48, 3
+STEPS, PICTURES, VIEWS = 600, 48, 3
 """Steps, the pictures of a step, and how many of them show the same scene."""
 SHARP = 16
 """What likeness is multiplied by, so that features become no longer than the decoder can work with."""
@@ -139,7 +139,8 @@ def _look(vlm: VLM, step: int, seed: int) -> Sight:
             pictures.append(framed(scene, frame) if frame else masked(scene, hidden))
             shown += contents(scene, hidden, frame)
     features = vlm.image_processor(images=pictures, return_tensors="pt")
-    words = {name: vlm.tokenizer.encode(f" {name}") for name in set(shown) if name}
+    encode = vlm.tokenizer.encode
+    words = {name: list({*encode(f" {name}"), encode(name)[0]}) for name in set(shown) if name}
     tokens = [i for i, name in enumerate(shown) if name]
     names = torch.zeros(len(tokens), vlm.vocabulary)
     for row, token in enumerate(tokens):
