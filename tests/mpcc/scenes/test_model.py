@@ -100,7 +100,7 @@ def test_a_lesson_is_the_same_every_time_and_ends_in_the_questions_of_the_task()
 
 def test_a_lesson_asks_about_one_picture_and_its_letters_name_the_truth():
     chosen = []
-    for x in (lesson(1, i, 1.0) for i in range(60)):
+    for x in (lesson(1, i, 1.0) for i in range(120)):
         assert len({id(s.images[0]) for s in x.samples}) == 1 == len({s.system for s in x.samples})
         answer = dict(zip((s.question for s in x.samples), x.completions, strict=True))
         if NAME not in answer:
