@@ -1,8 +1,8 @@
 """Pretrains the tiny model from scratch on the endless stream of scenes: `python -m mpcc.scenes.pretrain`.
 
-The decoder learns to look up letters, the vision tower to see (`mpcc.scenes.sight`), then both to answer. About 30
-minutes on two cores, of which GOMP_SPINCOUNT=0 in the environment saves a sixth: the process that draws needs one of
-them. It writes a whole model folder, with the figures it reached in `pretraining.json`.
+The decoder learns to look up letters, the vision tower to see (`mpcc.scenes.sight`), then both to answer. The
+shipped one took 31 minutes on two cores, with GOMP_SPINCOUNT=0 in the environment, as the process that draws needs a
+core too. It writes a whole model folder, with the figures it reached in `pretraining.json`.
 """
 
 from __future__ import annotations

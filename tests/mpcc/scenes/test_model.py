@@ -31,6 +31,7 @@ from mpcc.scenes.curriculum import (
 )
 from mpcc.scenes.evaluation import answers, hidden_samples, measure, questions
 from mpcc.scenes.evidence import SET
+from mpcc.scenes.folder import VERSION
 from mpcc.scenes.sight import learn_to_see
 from mpcc.scenes.tiny import write_untrained
 from mpcc.scenes.tokenizer import train_tokenizer
@@ -83,6 +84,7 @@ def test_it_answers_with_letters(vlm):
 
 def test_the_recorded_figures_are_those_of_the_shipped_weights(vlm):
     record = json.loads((SHIPPED / "pretraining.json").read_text())
+    assert record["world"] == VERSION, "the base was taught another world"
     assert record["minutes"] <= 33 and record["threads"] == 2  # 31.4 on a machine that others shared; meant are 30
     asked = questions("val2017", 3)
     assert answers(vlm, hidden_samples(asked)) == record["figures"]["greedy"]["examples"][: len(asked)]
