@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -67,8 +68,20 @@ def write_permuted(path: Path) -> None:
     write_json(path, kept)
 
 
+def floors(case: str) -> tuple[float, float]:
+    """Percent of a case's training pairs that the most frequent name is right for, and that of each kind of scene."""
+    pairs = json.loads((ensure_scenes() / "pairs_train2017.json").read_text(encoding="utf-8"))
+    names = [(pair["scene"], pair["category_name"]) for pair in pairs
+             if case != PERMUTED or pair["category_name"] in permutation()]
+    by_scene: dict[str, Counter[str]] = {}
+    for scene, name in names:
+        by_scene.setdefault(scene, Counter())[name] += 1
+    right = sum(max(counts.values()) for counts in by_scene.values())
+    return 100 * max(Counter(name for _, name in names).values()) / len(names), 100 * right / len(names)
+
+
 def render(results: Sequence[Mapping[str, Any]]) -> str:
-    """For each case the sampled exact match of both strategies, mean over the steps, and their difference."""
+    """For each case the sampled exact match of both strategies, mean over the steps, their difference, and floors."""
     lines = []
     for case in CASES:
         area = {name: [100 * fmean(r["course"]["exact"]) for r in _of(results, case, name)] for name in STRATEGIES}
@@ -81,11 +94,12 @@ def render(results: Sequence[Mapping[str, Any]]) -> str:
             case, *(f"{fmean(area[name]):.1f}" for name in STRATEGIES),
             *(_gap(test(area["rft+prior"], area["rft"])) if enough else "-" for test in (paired, welch)),
             f"{fmean(first):.0f} > {fmean(last):.0f}", f"{fmean(first_prior):.0f} > {fmean(last_prior):.0f}",
+            *(f"{floor:.0f}" for floor in floors(case)),
         ])
     seeds = max((r["seed"] for r in results), default=0) + 1
     title = (f"Sampled exact match, percent, mean over the steps, {seeds} seeds; difference [95 %]; lost groups, "
-             "percent, first > last quarter of the steps")
-    head = ["", *STRATEGIES, "in pairs", "Welch", "lost, rft", "with prior"]
+             "percent, first > last quarter of the steps; floors: one name for all, one for each kind of scene")
+    head = ["", *STRATEGIES, "in pairs", "Welch", "lost, rft", "with prior", "frequent", "scene"]
     return grid(title, head, lines) + "\n"
 
 

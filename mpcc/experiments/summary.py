@@ -108,6 +108,7 @@ def draw_courses(path: Path, results: Sequence[Mapping[str, Any]], rows: Sequenc
         if len(runs) > 1:
             axes.fill_between(steps, smoothed.min(0), smoothed.max(0), color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel="step", ylabel=label)
+    axes.set_ylim(bottom=0)  # no reward is below
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1))  # above, where no curve is
     figure.savefig(path, format="png")

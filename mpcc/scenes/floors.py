@@ -36,6 +36,7 @@ RESULT = Path(__file__).parent / "floors.json"
 
 MOST_FREQUENT, SCENE, BOX, BOTH = "most frequent", "kind of scene", "box", "box and scene"
 EVIDENCE = "evidence in words"
+LEVELS = ("easy", "moderate", "hard")
 BOUNDS = {BOX: 0.15, SCENE: 0.20, BOTH: 0.30}
 """What a shortcut may reach at most."""
 CEILING = 0.95
@@ -71,9 +72,9 @@ Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def floors(train: Sequence[Pair], asked: Sequence[Pair], fit: Fit) -> dict[str, float]:
-    """Share of `asked` that is right by each shortcut, learned from `train` by `fit`."""
+    """Share of `asked` that is right by each shortcut, learned from `train` by `fit`; of `BOTH` by difficulty too."""
     labels = np.array([pair["category_name"] for pair in train])
-    truth = np.array([pair["category_name"] for pair in asked])
+    truth, levels = (np.array([pair[field] for pair in asked]) for field in ("category_name", "difficulty"))
     common = Counter(labels.tolist()).most_common(1)[0][0]
     result = {MOST_FREQUENT: float((truth == common).mean())}
     for name, features in {
@@ -83,7 +84,10 @@ def floors(train: Sequence[Pair], asked: Sequence[Pair], fit: Fit) -> dict[str, 
         EVIDENCE: lambda pair: {pair["scene"]: 1.0} | _words(pair),
     }.items():
         known, new = _table([features(pair) for pair in train], [features(pair) for pair in asked])
-        result[name] = float((fit(known, labels, new) == truth).mean())
+        right = fit(known, labels, new) == truth
+        result[name] = float(right.mean())
+        if name == BOTH:
+            result |= {f"– {level}": float(right[levels == level].mean()) for level in LEVELS}
     return result
 
 

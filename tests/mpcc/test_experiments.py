@@ -1,6 +1,8 @@
 """The comparisons: which cells there are, that a finished one is not run again, tables and plots."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -325,6 +327,18 @@ def test_priors_are_compared_in_pairs_of_seeds(tmp_path, started, capsys, monkey
     told = capsys.readouterr().out
     assert "permuted names" in told and "+12.5 [+12.5, +12.5]" in told and "100 > 50" in told
     assert (tmp_path / "runs/experiments/priors/permuted_names.png").stat().st_size > 1000
+
+
+def test_what_is_told_of_priors_is_what_the_kept_cells_say(tmp_path, capsys):
+    kept = cells.CLONE / "mpcc/results"
+    shutil.copytree(kept / "priors", tmp_path / "priors")
+    assert main(["priors", "--out", str(tmp_path / "priors"), "--only-print"]) == 0
+    assert (kept / "priors/table.txt").read_text() in capsys.readouterr().out
+    said = (kept / "README.md").read_text(encoding="utf-8")
+    for row in (kept / "priors/table.txt").read_text().splitlines()[3:]:
+        case = next(name for name in priors.CASES if row.startswith(name))
+        (told,) = (line for line in said.splitlines() if line.startswith(f"| {case} |"))
+        assert set(re.findall(r"[\d.]+", told)) <= set(re.findall(r"[\d.]+", row)), case
 
 
 def test_permuted_pairs_are_of_eight_names_called_otherwise_throughout(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from mpcc.scenes import floors
 from mpcc.scenes.categories import NAMES
-from mpcc.scenes.floors import BOTH, BOUNDS, BOX, CEILING, EVIDENCE, MOST_FREQUENT, SCENE, forest, network
+from mpcc.scenes.floors import BOTH, BOUNDS, BOX, CEILING, EVIDENCE, LEVELS, MOST_FREQUENT, SCENE, forest, network
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,11 @@ def test_the_kept_figures_are_of_this_world_and_within_the_bounds():
     assert kept["text only"] <= kept["forest"][SCENE]
     assert f"{SCENE} {100 * max(kept['forest'][SCENE], kept['network'][SCENE]):.1f}" in floors.told()
     lines = floors.render(kept).splitlines()
-    assert len(lines) == 8 and "at most 15" in lines[4] and "at least 95" in lines[6]
+    assert len(lines) == 11 and "at most 15" in lines[4] and "at least 95" in lines[9]
+    shares = dict(zip(LEVELS, (451, 341, 322), strict=True))
+    for kind in ("forest", "network"):  # its parts make up the whole
+        assert sum(count * kept[kind][f"– {level}"] for level, count in shares.items()) == pytest.approx(
+            1114 * kept[kind][BOTH])
 
 
 def test_figures_of_another_world_are_not_shown(tmp_path, monkeypatch):
