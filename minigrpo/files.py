@@ -1,10 +1,14 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and folders that one process holds at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,22 +18,71 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Gives a path beside `path`; the file or folder written to it takes the place of what is at `path` at the end.
 
     It is on the disk before it moves. Where writing fails, what was there stays as it was.
+
+    Raises:
+        OSError: writing failed; names the path.
     """
     path = Path(path)
     part, old = path.with_name(f".{path.name}.part"), path.with_name(f"{path.name}.old")
-    _remove(part)
     try:
-        yield part
-        for file in [part] if part.is_file() else filter(Path.is_file, part.rglob("*")):
-            with file.open("rb+") as written:
-                os.fsync(written.fileno())
-        if path.is_dir():  # nothing moves onto a folder: it goes aside, so that at every moment a whole one is there
+        with naming(path):
+            _remove(part)
+            yield part
+            for file in [part] if part.is_file() else filter(Path.is_file, part.rglob("*")):
+                with file.open("rb+") as written:
+                    os.fsync(written.fileno())
+            if path.is_dir():  # nothing moves onto a folder: it goes aside, so that a whole one is always there
+                _remove(old)
+                os.replace(path, old)
+            os.replace(part, path)
             _remove(old)
-            os.replace(path, old)
-        os.replace(part, path)
-        _remove(old)
     finally:
         _remove(part)
+
+
+def append(path: str | Path, text: str) -> None:
+    """Adds text to the end of a file. Raises OSError, which names the path."""
+    with naming(path), open(path, "a", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An OSError inside names `path` where it names none: a full disk is said of no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
+def held(folder: str | Path, user: str) -> Iterator[None]:
+    """Makes the folder, and keeps every other process from holding it; ends with the process, however that ends.
+
+    Args:
+        user: Who holds it, as another process will be told: "train.py".
+
+    Raises:
+        ValueError: another process holds the folder; says which, and since when.
+        OSError: the folder cannot be made or written to.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise OSError(error.errno, f"cannot lock ({error.strerror})", file.name) from error
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise ValueError(f"{folder} is in use by {holder}: wait until it ends, or name another folder") from None
+        file.truncate(0)
+        file.write(f"{user}, process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}")
+        file.flush()
+        yield
 
 
 def _remove(path: Path) -> None:

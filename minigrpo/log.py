@@ -169,16 +169,10 @@ class RunLog:
 
 def _run_folder(name: str, ranks: Ranks) -> Path:
     """The run's folder, chosen and made by rank 0 and told to all."""
-    folder = error = None
-    if ranks.first:
-        try:
-            folder = _named_folder(Path(name)) if name else _numbered_folder(Path("runs"))
-        except (ValueError, OSError) as caught:
-            error = str(caught)
-    folder, error = ranks.gather([(folder, error)])[0]
-    if error is not None:
-        raise ValueError(f"run.dir: {error}")
-    return folder
+    try:
+        return ranks.first_does(lambda: _named_folder(Path(name)) if name else _numbered_folder(Path("runs")))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"run.dir: {error}") from error
 
 
 def _named_folder(folder: Path) -> Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,19 @@ class Ranks:
         for rank, part in enumerate(parts):
             whole[rank :: self.size] = part
         return whole
+
+    def first_does(self, work: Callable[[], T]) -> T:
+        """What rank 0 gets by calling `work`, on every rank. Raises its ValueError or OSError on all of them."""
+        found = error = None
+        if self.first:
+            try:
+                found = work()
+            except (ValueError, OSError) as caught:
+                error = caught
+        found, error = self.gather([(found, error)])[0]
+        if error is not None:
+            raise error
+        return found
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Each value, added up over the ranks in float64."""

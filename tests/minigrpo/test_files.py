@@ -1,10 +1,13 @@
 """What is written aside takes the place of the old at the end, or leaves it as it was."""
 
+import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
-from minigrpo.files import replacing
+from minigrpo.files import append, held, replacing
 
 
 def names(folder):
@@ -49,3 +52,35 @@ def test_what_a_killed_process_left_behind_is_no_obstacle(tmp_path):
         part.mkdir()
         (part / "whole").write_text("whole")
     assert names(tmp_path) == {"model"} and names(tmp_path / "model") == {"whole"}
+
+
+def test_a_full_disk_is_said_of_the_file():
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        append("/dev/full", "a line\n")
+
+
+def test_a_full_disk_while_writing_aside_is_said_of_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left on device: '.*a.json'"), replacing(tmp_path / "a.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_second_process_is_told_who_holds_a_folder(tmp_path):
+    with held(tmp_path / "run", "train.py"):
+        with pytest.raises(ValueError, match=rf"run is in use by train.py, process {os.getpid()} on .*, since \d+-"):
+            held(tmp_path / "run", "eval.py").__enter__()
+        assert names(tmp_path / "run") == {".lock"}
+    with held(tmp_path / "run", "eval.py"):  # free again
+        pass
+
+
+def test_a_folder_is_free_when_its_process_was_killed(tmp_path):
+    code = f"import sys, time\nfrom minigrpo.files import held\nwith held({str(tmp_path)!r}, 'it'):\n" \
+           "    print('held', flush=True)\n    time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match=f"process {holder.pid}"):
+        held(tmp_path, "me").__enter__()
+    holder.kill()
+    holder.wait()
+    with held(tmp_path, "me"):
+        pass
