@@ -27,6 +27,7 @@ if __name__ == "__main__":  # --help and wrong options are answered before torch
 
 import transformers
 
+from minigrpo.checkpoints import Progress
 from minigrpo.cpu import keep_freed_memory
 from minigrpo.export import export
 from minigrpo.log import RunLog, show_warnings
@@ -38,72 +39,86 @@ from minigrpo.replica import refresh
 from minigrpo.rollout import answer
 from minigrpo.sampler import Outcome, Sampler
 from minigrpo.sampling import Sampling
+from minigrpo.saving import Saves
 from minigrpo.sections import Config
 from minigrpo.step import Training, compare_groups, load_samples, prior_groups, reward_groups, sample_groups, update
+from minigrpo.stopping import StopSignal
 from minigrpo.task import GroupContext, Stage, Task
 
 Evaluate = Callable[[VLM], dict[str, float]]
 
 
 def train(config: Config, task: Task, ranks: Ranks) -> None:
-    """Evaluates, trains the stages of the task one after the other, evaluates after each, and exports the model."""
+    """Evaluates, trains the stages of the task one after the other, evaluates after each, and exports the model.
+
+    A run that was killed goes on from a checkpoint (`run.resume`), and is then the run that it would have been.
+    """
     stages = task.stages(config)
     samplers = [make_sampler(config, stage.task or task, stage, ranks) for stage in stages]
     path = config.model.path or task.default_model
     if not path:
         raise ValueError(f"{type(task).__name__} has no default model: name one with --model.path")
-    began, greedy, steps = time.monotonic(), Sampling(config.rollout.max_new_tokens, temperature=0.0), 0
+    greedy = Sampling(config.rollout.max_new_tokens, temperature=0.0)
 
     def evaluate(vlm: VLM) -> dict[str, float]:
         return task.evaluate(lambda asked: answer(vlm, asked, greedy, ranks, config.rollout.max_prompt_tokens))
 
-    for number, (stage, sampler) in enumerate(zip(stages, samplers, strict=True)):
-        training = Training.begin(path, config, stage.task or task, stage, ranks)
-        policy, replica, _ = training.roles
-        if number == 0:
-            log, size = RunLog(config, ranks), sum(p.numel() for p in replica.net.parameters()) / 1e6
-            log.say(f"{path}: {size:.1f}M parameters, {len(task.samples())} samples, {ranks.size} rank(s) on "
-                    f"{ranks.device.type}")
-            log.say(f"writing to {log.dir}")
-            scores = [evaluate(replica)]
-            log.say(f"held-out before: {figures(scores[0])}")
-        run_stage(training, sampler, steps, log, evaluate)
-        steps += stage.steps
-        refresh(replica, policy)
-        scores.append(evaluate(replica))
-        log.say(f"held-out after{' ' + stage.name if len(stages) > 1 else ''}:  {figures(scores[-1], scores[0])}")
-        path = str(log.dir / ("model" if number == len(stages) - 1 else f"model-{stage.name}"))
-        if ranks.first:
-            log.say(f"model: {export(replica, path)}")
-        del training, policy, replica  # the next stage loads its own, from that folder
-        ranks.barrier()
-    between = {f"after_{stage.name}": score for stage, score in zip(stages[:-1], scores[1:-1], strict=True)}
-    log.finish({"before": scores[0], **between, "after": scores[-1], "steps": steps,
-                "seconds": time.monotonic() - began})
+    with RunLog(config, ranks) as log, StopSignal(f"--run.dir {log.dir} --run.resume auto goes on") as stop:
+        at = log.beginning.progress or Progress(path)
+        if log.beginning.finished:
+            return log.say(f"{log.dir} holds a finished run of {at.steps} steps: nothing to do")
+        for number in range(at.stage, len(stages)):
+            stage, sampler = stages[number], samplers[number]
+            training = Training.begin(at.path, config, stage.task or task, stage, ranks)
+            policy, replica, _ = training.roles
+            saves = Saves(training, sampler, at, log, stop)
+            if not at.scores:
+                size = sum(p.numel() for p in replica.net.parameters()) / 1e6
+                log.say(f"{path}: {size:.1f}M parameters, {len(task.samples())} samples, {ranks.size} rank(s) on "
+                        f"{ranks.device.type}\nwriting to {log.dir}")
+                at.scores.append(evaluate(replica))
+                log.say(f"held-out before: {figures(at.scores[0])}")
+            with saves.when_it_fails():
+                run_stage(training, sampler, at, log, saves, evaluate)
+            refresh(replica, policy)
+            scores = evaluate(replica)
+            log.say(f"held-out after{' ' + stage.name if len(stages) > 1 else ''}:  {figures(scores, at.scores[0])}")
+            path = str(log.dir / ("model" if number == len(stages) - 1 else f"model-{stage.name}"))
+            if ranks.first:
+                log.say(f"model: {export(replica, path, at.path)}")
+            at = saves.end(path, scores)
+            del training, policy, replica, saves  # the next stage loads its own, from that folder
+            ranks.barrier()
+        between = {f"after_{stage.name}": score for stage, score in zip(stages[:-1], at.scores[1:-1], strict=True)}
+        log.finish({"before": at.scores[0], **between, "after": at.scores[-1], "steps": at.steps,
+                    "seconds": at.seconds})
 
 
-def run_stage(training: Training, sampler: Sampler, steps_before: int, log: RunLog, evaluate: Evaluate) -> None:
+def run_stage(training: Training, sampler: Sampler, at: Progress, log: RunLog, saves: Saves, evaluate: Evaluate
+              ) -> None:
     """The loop: trains the policy in place for the steps of a stage. A stage of imitation draws and rewards nothing."""
     config, task, stage, ranks = training.config, training.task, training.stage, training.ranks
     policy, replica, _ = training.roles
     samples, ids = task.samples(), {}
-    for step in range(stage.steps):
+    for step in range(at.step, stage.steps):
         metrics, began, contexts, imitated = StepMetrics(), time.monotonic(), [], []
         refresh(replica, policy)  # the replica, which samples, takes over the policy's weights
         for chosen in sampler.rounds(step):  # one round, unless groups without variance are replaced
-            mine = load_samples(samples, ranks.share(chosen), ids)
+            with ranks.together():  # what is wrong with a sample or a reward is said on every rank
+                mine = load_samples(samples, ranks.share(chosen), ids)
+                if stage.policy:
+                    with metrics.phase("rollout"):
+                        groups = sample_groups(training, mine, step)
+                    with metrics.phase("reward"):
+                        rewarded = reward_groups(training, mine, groups, step)
+                if stage.sft:
+                    imitated += prior_groups(training, mine)
             if stage.policy:
-                with metrics.phase("rollout"):
-                    groups = sample_groups(training, mine, step)
-                with metrics.phase("reward"):
-                    rewarded = reward_groups(training, mine, groups, step)
                 contexts = [context for context in contexts if context.varied] + rewarded
                 if sampler.learns:
                     sampler.learn(ranks.gather(outcomes(ranks.share(chosen), rewarded)))
-            if stage.sft:
-                imitated += prior_groups(training, mine)
         contexts = compare_groups(training, contexts, metrics)
-        log.groups(steps_before + step + 1, task, contexts)
+        log.groups(at.steps + 1, task, contexts)
         update(training, contexts, imitated, step, metrics)
 
         # What this step was like. A step whose gradient was not finite changed nothing; too many end the run.
@@ -113,8 +128,9 @@ def run_stage(training: Training, sampler: Sampler, steps_before: int, log: RunL
         if config.run.evaluate_every and done % config.run.evaluate_every == 0 and done < stage.steps:
             refresh(replica, policy)
             found |= {f"held_out/{name}": value for name, value in evaluate(replica).items()}
-        log.step(steps_before + done, found)
-        log.check(steps_before + done, found)
+        log.step(at.steps + 1, found)
+        log.check(at.steps + 1, found)
+        saves.step(found)
 
 
 def outcomes(indices: Sequence[int], contexts: Sequence[GroupContext]) -> list[Outcome]:

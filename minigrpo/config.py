@@ -107,14 +107,15 @@ def parse_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[T
     """
     parser = _parser()
     chosen, _ = parser.parse_known_args(argv)
-    where = f"{chosen.config}: "
-    tables = {} if chosen.config is None else _read_toml(chosen.config)
+    file = chosen.config or config_of_run(getattr(chosen, "run.resume", ""))
+    where = f"{file}: "
+    tables = _read_toml(file) if file else {}
     from_file = tables.get("task", {}).pop("class", default_task)
     if not isinstance(from_file, str):
         raise ConfigError(f"{where}task.class takes text, not {from_file!r}")
     task_name = from_file if chosen.task is None else chosen.task
     task_class = import_task(task_name)
-    sections = _sections(task_class.Config)
+    sections = sections_of(task_class.Config)
     known = options(sections)
     _add_options(parser, known, task_name)
     if chosen.help:
@@ -143,6 +144,12 @@ def parse_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[T
         return Config(task_name, **made), task_class
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def config_of_run(folder: str) -> str:
+    """The file of options that a run, or a checkpoint of one, has in its folder; empty where there is none."""
+    file = Path(folder) / "config.toml"
+    return str(file) if folder and file.is_file() else ""
 
 
 def import_task(name: str) -> type[Task]:
@@ -192,7 +199,7 @@ def to_toml(config: Config) -> str:
         ConfigError: A float that is not finite, or text that is not valid Unicode.
     """
     lines, current = ["[task]", f"class = {_toml_value('task.class', config.task_class)}"], "task"
-    for name, option in options(_sections(type(config.task))).items():
+    for name, option in options(sections_of(type(config.task))).items():
         section, key = name.split(".")
         if section != current:
             lines, current = [*lines, "", f"[{section}]"], section
@@ -211,7 +218,8 @@ def _toml_value(name: str, value: bool | int | float | str) -> str:
     return text
 
 
-def _sections(task_config: type) -> dict[str, type]:
+def sections_of(task_config: type) -> dict[str, type]:
+    """Every section's dataclass by its name."""
     own = {field.name: type(field.default) for field in fields(Config) if field.name not in ("task_class", "task")}
     return {"task": task_config, **own}
 
@@ -246,6 +254,7 @@ def _read_toml(path: str) -> dict[str, dict[str, Any]]:
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **more: Any) -> None:
         super().__init__(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS, **more,
+                         conflict_handler="resolve",
                          formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=40))
 
     def error(self, message: str) -> typing.NoReturn:
@@ -261,6 +270,7 @@ def _parser() -> _Parser:
     add("--config", metavar="FILE.toml", default=None, help="a file of options; the command line overrides it")
     add("--task", metavar="module:Class", default=None, help="the task to train on; it may lie in the current folder")
     add("--strategy", choices=STRATEGIES, metavar="name", default=None, help=f"stands for options; {meant}")
+    add("--run.resume", default="", help=argparse.SUPPRESS)  # the run's own file of options is read first
     add("-h", "--help", action="store_true", default=False, help="show this, and end")
     return parser
 

@@ -1,21 +1,82 @@
-"""Export in HF format: what transformers, and this engine, load again."""
+"""Export in HF format: what transformers, and this engine, load again. Of a checkpoint, too:
+
+    python -m minigrpo.export runs/001/checkpoints/000040 FOLDER
+"""
 
 from __future__ import annotations
 
+import argparse
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 
+from transformers.utils import cached_file
+
+from minigrpo.checkpoints import is_checkpoint, read_progress, start_model
 from minigrpo.files import replacing
+from minigrpo.loading import load_model
 from minigrpo.models import VLM
+from minigrpo.replica import DTYPES
+
+_WEIGHTS = (".safetensors", ".bin", ".index.json", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+"""How the files end that an export does not take over."""
 
 
-def export(vlm: VLM, folder: str | Path) -> Path:
-    """Writes config, safetensors, tokenizer and image processor; the folder appears whole or not at all.
+def export(vlm: VLM, folder: str | Path, source: str | Path = "") -> Path:
+    """Writes a model folder, which appears whole or not at all; a model that is there already is replaced.
 
     Args:
         vlm: Full weights, the replica of a sharded policy say.
-        folder: Where to; an existing model there is replaced.
+        folder: Where to.
+        source: The folder or hub id that the model came from: its configuration, tokenizer and processor files are
+            taken over byte for byte, so that whatever could read them still can. Empty: as this transformers writes
+            them.
+
+    Raises:
+        OSError: it cannot be written, a full disk say; names the folder.
     """
     folder = Path(folder)
     with replacing(folder) as part:
-        vlm.save(part)
+        if not source:
+            vlm.save(part)
+            return folder
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as written:
+            vlm.net.save_pretrained(written)  # its own configuration goes again
+            part.mkdir(parents=True)
+            for file in sorted(Path(written).iterdir()):
+                if file.name.endswith((".safetensors", ".safetensors.index.json")):
+                    file.rename(part / file.name)
+        for file in _files(source):
+            if file.is_file() and not file.name.startswith(".") and not file.name.endswith(_WEIGHTS):
+                shutil.copyfile(file, part / file.name)
     return folder
+
+
+def _files(source: str | Path) -> list[Path]:
+    """The files of a model folder, or of the local copy of a hub id; without those of its subfolders."""
+    source = start_model(source)
+    folder = Path(source) if Path(source).is_dir() else Path(cached_file(source, "config.json")).parent
+    return sorted(folder.iterdir())
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m minigrpo.export", description="Makes a model folder of a checkpoint.")
+    parser.add_argument("checkpoint", type=Path, help="RUN/checkpoints/STEP")
+    parser.add_argument("folder", type=Path, help="where to; it must not exist yet")
+    options = parser.parse_args()
+    try:
+        if not is_checkpoint(options.checkpoint):
+            raise ValueError(f"{options.checkpoint} is no checkpoint; those of a run are in RUN/checkpoints")
+        if options.folder.exists():
+            raise ValueError(f"{options.folder} exists already: name another folder")
+        progress = read_progress(options.checkpoint)
+        vlm = load_model(options.checkpoint, dtype=DTYPES[progress.dtype])
+        print(export(vlm, options.folder, progress.path))
+    except (ValueError, OSError) as error:
+        sys.exit(f"minigrpo.export: error: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from minigrpo.checkpoints import is_checkpoint, read_weights, start_model
 from minigrpo.cpu import has_slow_products, use_fast_products, use_linear_patches
 from minigrpo.models import VISION_FAMILIES, VLM
 
@@ -29,7 +30,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
     """Loads a folder or hub id: safetensors only, no remote code, nothing of its generation settings but end tokens.
 
     Args:
-        path: A folder in HF format, or a hub id.
+        path: A folder in HF format, a hub id, or a run's checkpoint.
         dtype: Parameter type; "auto" is float32 on CPU and bfloat16 on CUDA.
         device: Where the parameters go.
         attention_kernel: "sdpa", "flash", or "auto": flash on CUDA in half precision, else SDPA.
@@ -38,8 +39,13 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
 
     Raises:
         FileNotFoundError: the folder, its configuration or its weights are missing.
-        ValueError: a model that the engine does not support, with what is missing.
+        ValueError: a model that the engine does not support, with what is missing; a damaged checkpoint.
     """
+    if is_checkpoint(path):
+        loaded = load_model(start_model(path), dtype=dtype, device=device, attention_kernel=attention_kernel,
+                            graphs=graphs, min_pixels=min_pixels, max_pixels=max_pixels)
+        read_weights(path, loaded.net)
+        return loaded
     path, device = _checked(path), torch.device(device)
     config, auto = read_config(path)
     vision = config.model_type in VISION_FAMILIES

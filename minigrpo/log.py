@@ -11,7 +11,6 @@ token), `tokens_per_second`, `held_out/FIGURE`, and `seconds`, from which the ti
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 import shutil
@@ -21,14 +20,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 from minigrpo.config import Config, to_toml
 from minigrpo.curves import draw_curves
-from minigrpo.files import replacing
+from minigrpo.files import append, held, replacing
 from minigrpo.progress import LoggedCompletion, figures, fit, progress_parts, show_completions
-from minigrpo.ranks import Ranks
+from minigrpo.ranks import Ranks, SharedError
+from minigrpo.resume import Beginning, cut_logs, find_beginning, read_lines
 from minigrpo.task import GroupContext, Task
 from minigrpo.watch import Watch
 
@@ -46,29 +45,65 @@ def show_warnings(ranks: Ranks) -> None:
 class RunLog:
     """The run folder and the screen.
 
-    Files: `config.toml`, `metrics.jsonl` (an object per step), `completions.jsonl`, `result.json`, `curves.png`, and
-    `warnings.txt` where something went wrong (a line for each).
-    Figures that are not finite are written as null.
+    Files: `config.toml`, `metrics.jsonl` (an object per step), `completions.jsonl`, `result.json`, `curves.png`,
+    `warnings.txt` where something went wrong (a line for each), and `checkpoints` (`minigrpo.checkpoints`).
+    Figures that are not finite are written as null. No other process may write into the folder meanwhile.
+
+    Attributes:
+        dir: The folder.
+        beginning: Where the run begins, or goes on.
+        watch: What is told of every step.
+        warned: Lines of `warnings.txt`.
     """
 
     def __init__(self, config: Config, ranks: Ranks) -> None:
-        """Make the folder `config.run.dir`, or the next free one of runs/001, runs/002, … where that is empty.
+        """Takes the folder `config.run.dir`, or the next free one of runs/001, runs/002, … where that is empty, or that
+        of the run that `config.run.resume` goes on with.
 
         Raises:
-            ValueError: The folder holds a run already, or cannot be made; raised on every rank.
+            ValueError: The folder holds a run already, cannot be made, is in use, or has no checkpoint to go on from;
+                raised on every rank.
         """
         self.steps = config.steps
-        self.dir = _run_folder(config.run.dir, ranks)
         self._first, self._ranks, self._logged = ranks.first, ranks, config.run.log_completions
+        self._open = contextlib.ExitStack()
+        try:
+            self.beginning = ranks.first_does(lambda: self._begin(config))
+        except OSError as error:
+            raise ValueError(f"run.dir: {error}") from error
+        self.dir, progress = self.beginning.folder, self.beginning.progress
         self._max_bad_steps = config.run.max_bad_steps
-        self._watch = Watch(self._max_bad_steps)
+        self.watch, self.warned = Watch(self._max_bad_steps), 0
         self._history: list[dict[str, Any]] = []
         self._open_line = False
         self._start = self._next_drawing = time.monotonic()
-        if self._first:
-            (self.dir / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
-            (self.dir / "metrics.jsonl").touch()
-            (self.dir / "completions.jsonl").unlink(missing_ok=True)  # of a run that ended before its first step
+        for text in self.beginning.warnings:
+            self.say(f"warning: {text}")
+        if progress:
+            self.watch.load(progress.watch)
+            self.warned, self._start = progress.warned, self._start - progress.seconds
+            self._history = read_lines(self.dir / "metrics.jsonl") if self._first else []
+
+    def _begin(self, config: Config) -> Beginning:
+        """Finds the folder and holds it; in it, nothing is left of steps that are still to come."""
+        found = find_beginning(config)
+        self._open.enter_context(held(found.folder, "train.py"))
+        if found.progress and not found.finished:
+            cut_logs(found.checkpoint.parent.parent, found.folder, found.progress)
+        elif not found.progress:
+            (found.folder / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
+            (found.folder / "metrics.jsonl").write_bytes(b"")
+            for name in ("completions.jsonl", "warnings.txt"):  # of a run that ended before its first checkpoint
+                (found.folder / name).unlink(missing_ok=True)
+        return found
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Lets go of the folder."""
+        self._end_line()
+        self._open.close()
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write down and show the metrics of one step; steps count from 1. Up to ten times a run, draw the curves."""
@@ -89,21 +124,21 @@ class RunLog:
         """Warn of what goes wrong (`minigrpo.watch`).
 
         Raises:
-            ValueError: `run.max_bad_steps` of the last twice as many steps were skipped; raised on every rank.
+            SharedError: `run.max_bad_steps` of the last twice as many steps were skipped; raised on every rank.
         """
-        for text in self._watch.step(step, metrics):
+        for text in self.watch.step(step, metrics):
             self.warn(text)
-        if self._watch.too_many_bad_steps():
-            raise ValueError(f"step {step}: the gradient was not finite in {self._max_bad_steps} of the last "
-                             f"{min(step, 2 * self._max_bad_steps)} steps; last metrics: {dict(metrics)}. Lower "
-                             f"optim.lr, or look at {self.dir / 'metrics.jsonl'}")
+        if self.watch.too_many_bad_steps():
+            raise SharedError(f"step {step}: the gradient was not finite in {self._max_bad_steps} of the last "
+                              f"{min(step, 2 * self._max_bad_steps)} steps; last metrics: {dict(metrics)}. Lower "
+                              f"optim.lr, or look at {self.dir / 'metrics.jsonl'}")
 
     def warn(self, text: str) -> None:
         """Print a warning below the progress line, and add it to `warnings.txt`."""
         if self._first:
             self.say(f"warning: {text}")
-            with open(self.dir / "warnings.txt", "a", encoding="utf-8") as file:
-                file.write(f"{text}\n")
+            append(self.dir / "warnings.txt", f"{text}\n")
+            self.warned += 1
 
     def groups(self, step: int, task: Task, contexts: Sequence[GroupContext]) -> None:
         """Write down completions of the first `run.log_completions` prompts of a step, of all ranks together."""
@@ -142,8 +177,7 @@ class RunLog:
             draw_curves(self.dir / "curves.png", self._history)
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
-        with open(self.dir / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        append(self.dir / name, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _is_due(self, step: int) -> bool:
         """True ten times a run: curves and completions are shown."""
@@ -165,31 +199,6 @@ class RunLog:
         if self._open_line:
             print()
         self._open_line = False
-
-
-def _run_folder(name: str, ranks: Ranks) -> Path:
-    """The run's folder, chosen and made by rank 0 and told to all."""
-    try:
-        return ranks.first_does(lambda: _named_folder(Path(name)) if name else _numbered_folder(Path("runs")))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"run.dir: {error}") from error
-
-
-def _named_folder(folder: Path) -> Path:
-    steps = folder / "metrics.jsonl"
-    if (steps.exists() and steps.stat().st_size) or (folder / "result.json").exists():
-        raise ValueError(f"{folder} already holds a run; name another folder, or leave run.dir empty for a new one")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _numbered_folder(parent: Path) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    last = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
-    for number in itertools.count(last + 1):
-        with contextlib.suppress(FileExistsError):  # another run has just taken the number
-            (folder := parent / f"{number:03d}").mkdir()
-            return folder
 
 
 def _plain(value: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +13,10 @@ import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
+
+
+class SharedError(ValueError):
+    """An error that was raised on every rank, so that all can still do something together."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,18 @@ class Ranks:
         if error is not None:
             raise error
         return found
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """A ValueError or OSError inside is raised on every rank, as SharedError. No collective may run inside."""
+        error = None
+        try:
+            yield
+        except (ValueError, OSError) as caught:
+            error = caught
+        if self.max([float(error is not None)])[0]:
+            said = next(text for text in self.gather([str(error) if error else None]) if text)
+            raise SharedError(said) from error
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Each value, added up over the ranks in float64."""

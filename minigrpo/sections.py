@@ -108,6 +108,12 @@ class RunConfig:
     """Run folder; empty takes the next free one of runs/001, runs/002, …"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
+    save_every: int = 20
+    """Steps between checkpoints, from which a run can go on; 0 saves only where it is stopped or ends badly."""
+    keep: int = 2
+    """Checkpoints that are kept: the last ones, and beside them the best by the first held-out figure."""
+    resume: str = ""
+    """Go on with a run: its folder, or one of its checkpoints. auto: with that of run.dir, or begin it."""
     evaluate_every: int = 0
     """Steps of reinforcement between evaluations on held-out data, beside those before and after; 0 makes none."""
     max_bad_steps: int = 5
@@ -175,9 +181,9 @@ STRATEGIES = {
 _LIMITS = (
     ("at least", operator.ge, 0, "model.min_pixels model.max_pixels rollout.resample_rounds grpo.beta grpo.clip_low "
      "grpo.clip_high grpo.prior_until optim.beta1 optim.beta2 optim.weight_decay optim.warmup run.steps run.seed "
-     "run.evaluate_every run.log_completions sft.steps"),
+     "run.evaluate_every run.save_every run.log_completions sft.steps"),
     ("at least", operator.ge, 1, "rollout.group_size rollout.prompts_per_step rollout.max_new_tokens "
-     "rollout.max_prompt_tokens grpo.updates_per_rollout optim.tokens_per_micro_batch run.max_bad_steps "
+     "rollout.max_prompt_tokens grpo.updates_per_rollout optim.tokens_per_micro_batch run.max_bad_steps run.keep "
      "sft.prompts_per_step"),
     ("above", operator.gt, 0, "rollout.temperature optim.lr optim.max_grad_norm sft.lr"),
     ("below", operator.lt, 1, "optim.beta1 optim.beta2"),

@@ -182,6 +182,8 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
 
     # Log-probabilities that the loss compares with: the reference's, and, with several updates, the old policy's.
     # With one update the old ones are the new ones, detached: the same numbers, without a second pass.
+    # of dropout, where a model has any: a resumed run drops the same
+    torch.manual_seed((config.run.seed + step) * ranks.size % 2**63 + ranks.rank)
     policy.train()
     with metrics.phase("scoring"), torch.no_grad():
         compared = reference is not None and grpo.needs_reference

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
 
 TROUBLES = (
     # metric, too much is above, for so many steps on end, what that means and what to do
@@ -65,6 +67,16 @@ class Watch:
                 said = text.format(value=value, began=began, most=self._bad.maxlen // 2, among=self._bad.maxlen)
                 warnings.append(f"{steps}: {said}")
         return warnings
+
+    def state(self) -> dict[str, Any]:
+        """What `load` needs to warn as this one would, as JSON can hold it."""
+        return {"bad": list(self._bad), "entropies": list(self._entropies), "rows": deepcopy(self._rows),
+                "named": dict(self._named)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state` gave."""
+        self._bad.extend(state["bad"])
+        self._entropies, self._rows, self._named = state["entropies"], state["rows"], state["named"]
 
     def too_many_bad_steps(self) -> bool:
         """Whether `max_bad_steps` of the last twice as many made no update, in a row or between good ones."""

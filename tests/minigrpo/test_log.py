@@ -94,7 +94,7 @@ def test_the_folder_holds_all_of_the_run(tmp_path):
     log.completions([completion(text="größe 猫", advantage=math.nan)])
     log.finish({"before": {"exact_match": 0.25}, "after": {"exact_match": math.nan}, "steps": 2})
     assert {path.name for path in log.dir.iterdir()} == {
-        "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png"}
+        "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png", ".lock"}
     assert parse_config(["--config", str(log.dir / "config.toml")], "x:Y")[0] == made
     first, second = read_jsonl(log.dir / "metrics.jsonl")
     assert first == {"step": 1} | METRICS | {"loss": 0.5, "lr": None, "grad_norm": None}
