@@ -72,6 +72,8 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
             training = Training.begin(at.path, config, stage.task or task, stage, ranks)
             policy, replica, _ = training.roles
             saves = Saves(training, sampler, at, log, stop)
+            if at.step:
+                log.say(f"going on from step {at.steps} of {config.steps}, {log.beginning.checkpoint}")
             if not at.scores:
                 size = sum(p.numel() for p in replica.net.parameters()) / 1e6
                 log.say(f"{path}: {size:.1f}M parameters, {len(task.samples())} samples, {ranks.size} rank(s) on "

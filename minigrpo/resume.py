@@ -69,11 +69,13 @@ def find_beginning(config: Config) -> Beginning:
 
 def cut_logs(source: Path, folder: Path, progress: Progress) -> None:
     """Leaves in `folder` the lines of `source` up to the step that the run goes on from: later steps come again."""
-    for name in ("metrics.jsonl", "completions.jsonl"):
-        with replacing(folder / name) as part, part.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(line for line in _lines(source / name) if json.loads(line)["step"] <= progress.steps)
-    with replacing(folder / "warnings.txt") as part:
-        part.write_text("".join(_lines(source / "warnings.txt")[: progress.warned]), encoding="utf-8")
+    for name in ("metrics.jsonl", "completions.jsonl", "warnings.txt"):
+        if (source / name).is_file():
+            known = _lines(source / name)
+            kept = known[: progress.warned] if name == "warnings.txt" else [
+                line for line in known if json.loads(line)["step"] <= progress.steps]
+            with replacing(folder / name) as part:
+                part.write_text("".join(kept), encoding="utf-8", newline="\n")
     if source != folder:
         shutil.copyfile(source / "config.toml", folder / "config.toml")
 
@@ -86,8 +88,9 @@ def _newest(run: Path) -> Beginning:
             return Beginning(run, path, read_progress(path), warnings)
         except ValueError as error:
             warnings.append(f"{error}; the one before it is taken")
-    said = warnings[0].partition(";")[0] if warnings else f"{run} holds no checkpoint"
-    raise ValueError(f"run.resume: {said}, and no other is whole" if warnings else f"run.resume: {said}")
+    if warnings:
+        raise ValueError(f"run.resume: {warnings[0].partition(';')[0]}, and no other is whole")
+    raise ValueError(f"run.resume: {run} " + ("holds no checkpoint" if run.is_dir() else "does not exist"))
 
 
 def _check_same(config: Config, file: Path) -> None:

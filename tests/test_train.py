@@ -19,7 +19,8 @@ from minigrpo import group_advantages, load_model, step
 def test_a_run_folder_holds_all_that_a_person_needs_and_its_config_repeats_the_run(run, monkeypatch, tmp_path):
     folder = run(curves=True, task__images_every=3, task__priors="true", run__steps=3, grpo__beta=0.1)
     assert {path.name for path in folder.iterdir()} == {
-        "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png", "model", "checkpoints", ".lock"}
+        "config.toml", "metrics.jsonl", "completions.jsonl", "result.json", "curves.png", "model", "checkpoints",
+        ".lock"}
     assert [line["step"] for line in lines(folder)] == [1, 2, 3]
     wanted = {"reward", "reward/letters", "reward/exact", "kl", "entropy", "length", "cut_off", "zero_variance",
               "loss", "grad_norm", "lr", "skipped", "idle", "clipped", "logprob/sampled", "logprob/prior",
