@@ -131,7 +131,7 @@ def run_stage(training: Training, sampler: Sampler, at: Progress, log: RunLog, s
             refresh(replica, policy)
             found |= {f"held_out/{name}": value for name, value in evaluate(replica).items()}
         log.step(at.steps + 1, found)
-        log.check(at.steps + 1, found)
+        log.check(at.steps + 1, found, metrics)
         saves.step(found)
 
 

@@ -135,6 +135,7 @@ class Packed:
         targets: int64 [N], the completion tokens, completion after completion.
         lengths: int64 [B], tokens of each completion.
         owner: int64 [N], which completion each target belongs to.
+        ids: Of the prompt of each completion, [B].
         pixel_values, image_grid_thw, image_positions: As in `EncodedPrompt`, of all prompts; positions are in T.
         rewards, advantages: float [B]; None if the groups have none.
         is_prior, varied: bool [B], as in `Group`.
@@ -151,6 +152,7 @@ class Packed:
     targets: Tensor
     lengths: Tensor
     owner: Tensor
+    ids: tuple[str, ...]
     pixel_values: Tensor | None
     image_grid_thw: Tensor | None
     image_positions: Tensor | None
@@ -208,6 +210,7 @@ def pack(groups: Sequence[Group]) -> Packed:
         targets=torch.cat(completions) if completions else lengths.new_zeros(0),
         lengths=lengths,
         owner=torch.arange(len(lengths)).repeat_interleave(lengths),
+        ids=tuple(g.prompt.id for g in groups for _ in g.completions),
         pixel_values=_cat(g.prompt.pixel_values for g in groups),
         image_grid_thw=_cat(g.prompt.image_grid_thw for g in groups),
         image_positions=_cat(images),

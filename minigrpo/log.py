@@ -25,6 +25,7 @@ from typing import Any
 from minigrpo.config import Config, to_toml
 from minigrpo.curves import draw_curves
 from minigrpo.files import append, held, replacing
+from minigrpo.metrics import StepMetrics
 from minigrpo.progress import LoggedCompletion, figures, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks, SharedError
 from minigrpo.resume import Beginning, cut_logs, find_beginning, read_lines
@@ -72,7 +73,7 @@ class RunLog:
         except OSError as error:
             raise ValueError(f"run.dir: {error}") from error
         self.dir, progress = self.beginning.folder, self.beginning.progress
-        self._max_bad_steps = config.run.max_bad_steps
+        self._max_bad_steps, self._stop_on = config.run.max_bad_steps, config.run.stopping
         self.watch, self.warned = Watch(self._max_bad_steps), 0
         self._history: list[dict[str, Any]] = []
         self._open_line = False
@@ -117,20 +118,28 @@ class RunLog:
             self.say(f"held-out at step {step}: {figures(held_out)}")
         began = time.monotonic()
         if self._is_due(step) and began >= self._next_drawing:
-            draw_curves(self.dir / "curves.png", self._history)
+            self._draw()
             self._next_drawing = time.monotonic() + DRAWING_PAUSE * (time.monotonic() - began)
 
-    def check(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Warn of what goes wrong (`minigrpo.watch`).
+    def check(self, step: int, found: Mapping[str, float], metrics: StepMetrics) -> None:
+        """Warn of what goes wrong (`minigrpo.watch`), and name the samples in which it is most.
+
+        Args:
+            found: What `metrics` came to, over all ranks.
 
         Raises:
-            SharedError: `run.max_bad_steps` of the last twice as many steps were skipped; raised on every rank.
+            SharedError: a trouble of `run.stop_on`, or `run.max_bad_steps` of the last twice as many steps were
+                skipped; raised on every rank.
         """
-        for text in self.watch.step(step, metrics):
+        for name, text in self.watch.step(step, found).items():
+            ids = metrics.worst(name, self._ranks)
+            text += f" (above all in {', '.join(ids)})" if ids else ""
             self.warn(text)
+            if name in self._stop_on:
+                raise SharedError(f"{text}. The run ends, as run.stop_on says")
         if self.watch.too_many_bad_steps():
             raise SharedError(f"step {step}: the gradient was not finite in {self._max_bad_steps} of the last "
-                              f"{min(step, 2 * self._max_bad_steps)} steps; last metrics: {dict(metrics)}. Lower "
+                              f"{min(step, 2 * self._max_bad_steps)} steps; last metrics: {dict(found)}. Lower "
                               f"optim.lr, or look at {self.dir / 'metrics.jsonl'}")
 
     def warn(self, text: str) -> None:
@@ -166,15 +175,26 @@ class RunLog:
             print(text, flush=True)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write `result.json`, all of it or nothing, and the final curves."""
+        """Write `result.json`, all of it or nothing, with the steps in which each trouble was there; draw."""
+        counts = self.watch.counts
+        if 0 < self.steps <= counts["idle"] + counts["skipped"]:
+            self.warn("no step of this run changed the weights: all were idle or skipped")
         if not self._first:
             return
         self._end_line()
         with replacing(self.dir / "result.json") as part:
-            text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False)
+            troubles = {"troubles": dict(counts)} if counts else {}
+            text = json.dumps(_plain({**result, **troubles}), indent=2, ensure_ascii=False, allow_nan=False)
             part.write_text(text + "\n", encoding="utf-8")
         if self._history:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draws the curves; a picture never ends a run."""
+        try:
             draw_curves(self.dir / "curves.png", self._history)
+        except Exception as error:  # whatever a library for drawing may raise
+            self.say(f"warning: {self.dir / 'curves.png'} cannot be drawn: {' '.join(str(error).split())}")
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         append(self.dir / name, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +30,7 @@ class StepMetrics:
         self._sums: dict[str, Any] = {}
         self._counts: dict[str, Any] = {}
         self._largest: dict[str, float] = {}
+        self._marks: dict[str, list[tuple[Sequence[str], Any]]] = {}
 
     def mean(self, name: str, total: float | torch.Tensor, count: float | torch.Tensor) -> None:
         """Add `total`, the sum of `count` values, to the mean called `name`; each a number or a tensor []."""
@@ -44,6 +45,17 @@ class StepMetrics:
         """Keep the largest value under `name`, over the ranks too; once it was not a number, it stays so."""
         former = self._largest.get(name, -math.inf)
         self._largest[name] = value if math.isnan(value) or value > former else former
+
+    def mark(self, name: str, ids: Sequence[str], values: Sequence[float] | torch.Tensor) -> None:
+        """Keep what each of these samples adds to a figure, [B], for `worst`."""
+        self._marks.setdefault(name, []).append((ids, values.detach() if hasattr(values, "detach") else values))
+
+    def worst(self, name: str, ranks: Ranks, count: int = 3) -> list[str]:
+        """Ids of the samples, of all ranks, with the largest values of what was marked; not a number comes first."""
+        marked = [(i, float(v)) for ids, values in self._marks.get(name, []) for i, v in zip(ids, values, strict=True)]
+        own = sorted(marked, key=_size, reverse=True)[: 99 * count]  # a group has many completions
+        every = sorted((pair for pairs in ranks.gather([own]) for pair in pairs), key=_size, reverse=True)
+        return list(dict.fromkeys(i for i, value in every if value > 0 or math.isnan(value)))[:count]
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -72,6 +84,10 @@ class StepMetrics:
         return figures | dict(zip(largest, found, strict=True))
 
 
+def _size(marked: tuple[str, float]) -> float:
+    return math.inf if math.isnan(marked[1]) else marked[1]
+
+
 def _detached(value: float | torch.Tensor) -> Any:
     """A number as it is; a tensor in float64 without its graph, left on its device so that nothing waits for it."""
     return value.detach().double() if isinstance(value, torch.Tensor) else float(value)
@@ -81,13 +97,16 @@ def record_group(metrics: StepMetrics, context: GroupContext) -> None:
     """Figures of what was sampled; priors are not the model's own and do not count."""
     group = context.group
     sampled = [i for i, prior in enumerate(group.is_prior) if not prior]
-    named = {"reward": context.rewards.tolist(), **{f"reward/{term}": v for term, v in context.terms.items()}}
+    named = {f"reward/{term}": values for term, values in context.terms.items()}
+    named |= {} if context.bad else {"reward": context.rewards.tolist()}
     for name, values in named.items():
         known = [values[i] for i in sampled if not math.isnan(values[i])]
         metrics.mean(name, sum(known), len(known))
     metrics.mean("length", sum(len(group.completions[i]) for i in sampled), len(sampled))
     metrics.mean("cut_off", sum(not group.finished[i] for i in sampled), len(sampled))
     metrics.mean("zero_variance", float(not group.varied), 1)
+    metrics.mark("idle", [context.sample.id], [float(not group.varied)])
+    metrics.mark("cut_off", [context.sample.id], [sum(not group.finished[i] for i in sampled)])
     for i, prior in enumerate(group.is_prior):
         if prior:
             metrics.mean("prior_advantage", group.advantages[i], 1)
@@ -103,14 +122,21 @@ def record_batch(metrics: StepMetrics, batch: Packed, out: PolicyOutput, result:
         on_policy: Whether the weights are still those that the completions were drawn with.
     """
     prior, varied = batch.is_prior[batch.owner], batch.varied[batch.owner]
-    own = ~prior & varied
+    own, lengths = ~prior & varied, batch.lengths.clamp(min=1)
+    entropies = batch.per_completion(out.entropy) / lengths
+    metrics.mark("entropy", batch.ids, entropies)
+    metrics.mark("entropy_lost", batch.ids, 1 / entropies)
+    metrics.mark("skipped", batch.ids, batch.per_completion((~out.logps.detach().isfinite()).to(out.entropy.dtype)))
     metrics.mean("entropy", out.entropy[own].sum(), own.sum())
     metrics.mean("logprob/sampled", out.logps[own].sum(), own.sum())
     metrics.mean("logprob/prior", out.logps[prior & varied].sum(), (prior & varied).sum())
     metrics.mean("clipped", result.clipped[varied].sum(), varied.sum())
     if with_kl:
         metrics.mean("kl", result.kl[~prior].sum(), (~prior).sum())
+        metrics.mark("kl", batch.ids, batch.per_completion(result.kl) / lengths)
     if on_policy and batch.sampler_logps is not None and (known := batch.sampler_logps.isfinite()).any():
         apart = (out.logps.detach() - batch.sampler_logps)[known].abs()
         metrics.mean("sampler/mean_difference", apart.sum(), len(apart))
         metrics.max("sampler/max_difference", float(apart.max()))
+        every = (out.logps.detach() - batch.sampler_logps).abs().nan_to_num(0.0)
+        metrics.mark("sampler", batch.ids, batch.per_completion(every) / lengths)

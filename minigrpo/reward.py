@@ -79,7 +79,8 @@ def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Seque
                     said[number] = stop.value
                     del waiting[number]
         answers = answer_requests(vlm, asked, config, step)
-    return [weigh(task, sample, completions, terms)
+    strict = "reward" in config.run.stopping
+    return [weigh(task, sample, completions, terms, strict)
             for sample, completions, terms in zip(samples, groups, said, strict=True)]
 
 
@@ -102,8 +103,12 @@ def answer_requests(vlm: VLM, asked: Mapping[int, Generate], config: Config, ste
     return answers
 
 
-def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: Terms) -> Score:
-    """Rewards of one group from its terms, which are checked. Raises ValueError; see `score_rewards`."""
+def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: Terms, strict: bool = True) -> Score:
+    """Rewards of one group from its terms, which are checked. Raises ValueError; see `score_rewards`.
+
+    Args:
+        strict: Whether a number that is not finite is an error; else it makes the reward infinite.
+    """
     where = f"{type(task).__name__}.reward, sample {sample.id}"
     if not isinstance(terms, Mapping) or not terms:
         raise ValueError(f"{where}: no reward terms returned, but {terms!r}; wanted is a dict such as "
@@ -114,9 +119,10 @@ def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: 
         if not hasattr(values, "__len__") or len(values) != len(completions):
             count = f"{len(values)} values" if hasattr(values, "__len__") else f"{values!r}"
             raise ValueError(f"{where}: term {name!r} has {count} for {len(completions)} completions")
-        found[name] = [_number(value, f"{where}: term {name!r}", completion)
+        found[name] = [_number(value, f"{where}: term {name!r}", completion, strict)
                        for value, completion in zip(values, completions, strict=True)]
-        rewards += task.reward_weights.get(name, 1.0) * torch.tensor(found[name], dtype=torch.float64).nan_to_num(0.0)
+        values = torch.tensor(found[name], dtype=torch.float64)
+        rewards += task.reward_weights.get(name, 1.0) * values.where(~values.isnan(), 0.0)
     if unknown := task.reward_weights.keys() - terms.keys():
         raise ValueError(f"{where}: reward_weights names {min(unknown)!r}, which is none of the terms "
                          f"{', '.join(terms)} (a term that does not apply is a list of None)")
@@ -139,7 +145,7 @@ def weigh_tokens(task: Task, context: GroupContext) -> tuple[Tensor, Tensor | No
     return advantages, weights
 
 
-def _number(value: Any, where: str, completion: Completion) -> float:
+def _number(value: Any, where: str, completion: Completion, strict: bool) -> float:
     """A term's value as a float; NaN for None, which stands for a term that does not apply."""
     if value is None:
         return math.nan
@@ -147,6 +153,8 @@ def _number(value: Any, where: str, completion: Completion) -> float:
         number = math.nan if isinstance(value, (str, bytes)) else float(value)
     except (TypeError, ValueError):
         number = math.nan
+    if not math.isfinite(number) and not strict and not isinstance(value, (str, bytes)):
+        return math.inf
     if not math.isfinite(number):
         raise ValueError(f"{where} is {value!r} for completion {completion.text[:80]!r}")
     return number

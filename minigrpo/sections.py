@@ -6,6 +6,8 @@ import operator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from minigrpo.watch import TROUBLES
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -118,8 +120,17 @@ class RunConfig:
     """Steps of reinforcement between evaluations on held-out data, beside those before and after; 0 makes none."""
     max_bad_steps: int = 5
     """Steps with a non-finite loss or gradient, among the last twice as many, after which the run stops."""
+    stop_on: str = "reward"
+    """Troubles that end a run, saved, instead of being named and gone on with: names of minigrpo.watch with commas
+    between them. Without reward, groups whose reward is no finite number are left out."""
     log_completions: int = 2
     """Prompts per step of which prior, best and worst go to completions.jsonl; ten times a run they are shown."""
+
+
+    @property
+    def stopping(self) -> list[str]:
+        """The names of `stop_on`."""
+        return [name.strip() for name in self.stop_on.split(",") if name.strip()]
 
 
 @dataclass(frozen=True)
@@ -166,6 +177,8 @@ class Config:
             if (value := getattr(grpo, name)) != getattr(GrpoConfig, name):
                 raise ValueError(f"grpo.{name} {value} changes nothing under grpo.objective reinforce, which has no "
                                  "importance ratio: leave it out, or take grpo.objective grpo")
+        if unknown := [name for name in self.run.stopping if name not in TROUBLES]:
+            raise ValueError(f"run.stop_on names {unknown[0]!r}, which is none of {', '.join(TROUBLES)}")
         if 0 < high < low:
             raise ValueError(f"model.min_pixels {low} is above model.max_pixels {high}")
 

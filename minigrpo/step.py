@@ -107,7 +107,9 @@ def reward_groups(training: Training, samples: Sequence[Sample], groups: Sequenc
     for sample, group, texts, (rewards, terms) in zip(samples, groups, completions, scored, strict=True):
         lengths = torch.tensor([len(c) for c in group.completions])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
-        contexts.append(GroupContext(step, sample, group, texts, terms, rewards, mask))
+        if bad := not bool(rewards.isfinite().all()):  # equal rewards teach nothing
+            rewards, terms = torch.zeros_like(rewards), {name: [math.nan] * len(rewards) for name in terms}
+        contexts.append(GroupContext(step, sample, group, texts, terms, rewards, mask, bad=bad))
     return contexts
 
 
@@ -135,6 +137,9 @@ def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics
                         varied=bool(advantages.any()))
         compared.append(replace(context, group=group, advantages=advantages))
         record_group(metrics, compared[-1])
+        if "reward" not in training.config.run.stopping:
+            metrics.mean("bad_rewards", float(context.bad), 1)
+            metrics.mark("reward", [context.sample.id], [float(context.bad)])
         with guarded(task, "metrics", context.sample):
             for name, value in task.metrics(compared[-1]).items():
                 metrics.mean(name, float(value), 1)
@@ -222,6 +227,8 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
         for made in range(updates):
             loss = accumulate(policy, batches, partial(grpo_loss, made=made), ranks)
             loss += accumulate(policy, lessons, imitation_loss, ranks)
+            if not math.isfinite(loss):  # also where its gradient is: the norm tells every rank to skip
+                next(p.grad for p in policy.parameters() if p.grad is not None).fill_(math.nan)
             metrics.total("loss", loss / updates)
             norm = clip_and_step(training.optimizer, policy, rate, optim.max_grad_norm)
             metrics.max("grad_norm", norm)

@@ -98,6 +98,7 @@ class GroupContext:
             `scored_by` says so) before the update, 0 behind a completion's end; None unless `needs_scores`, or views.
         views: The same log-probabilities under each view of `Task.views`.
         mask: bool [G, T], True where there is a token.
+        bad: Whether the reward was no finite number, so that the group is left out; its rewards are then 0.
     """
 
     step: int
@@ -111,6 +112,7 @@ class GroupContext:
     logps: Tensor | None = None
     entropies: Tensor | None = None
     views: Mapping[str, Tensor] = field(default_factory=dict)
+    bad: bool = False
 
     @property
     def varied(self) -> bool:

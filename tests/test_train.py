@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import toy_task
 from PIL import Image
 from running import TIMED, lines, result, same, untimed, weights
 from small_coco import pair, pairs_file
@@ -27,7 +28,7 @@ def test_a_run_folder_holds_all_that_a_person_needs_and_its_config_repeats_the_r
               "prior_advantage", "sampler/mean_difference", "sampler/max_difference",
               *TIMED}
     assert all(wanted <= line.keys() for line in lines(folder))
-    assert result(folder).keys() == {"before", "after", "steps", "seconds"}
+    assert result(folder).keys() == {"before", "after", "steps", "seconds", "troubles"}
     assert result(folder)["steps"] == 3 and result(folder)["seconds"] > 0
     assert "exact_match" in result(folder)["before"] and "exact_match" in result(folder)["after"]
     for line in lines(folder, "completions"):
@@ -219,3 +220,60 @@ def test_an_authors_file_with_a_trace_trains_with_priors(run, coco, tmp_path):
     assert re.match(r"<think>\s*It stands there\.\s*</think>", priors[0]["text"]) and priors[0]["reward"] == 3
     assert priors[0]["answer"] in ("dog", "stop sign", "cup")
     assert {"exact_match", "format", "n"} <= result(folder)["before"].keys()
+
+
+def test_troubles_are_named_with_their_samples_and_counted(run, monkeypatch):
+    folder = run(task__flat_every=1, run__steps=6)
+    first, *_, last = (folder / "warnings.txt").read_text(encoding="utf-8").splitlines()
+    assert re.match(r"steps 1 to 5: no group had two different .* \(above all in toy-\d, toy-\d, toy-\d\)$", first)
+    assert result(folder)["troubles"]["idle"] == 6
+    assert last == "no step of this run changed the weights: all were idle or skipped"
+
+
+def test_a_trouble_of_stop_on_ends_the_run_and_saves_it(run, tmp_path):
+    with pytest.raises(SystemExit, match=r"steps 1 to 5: no group .* as run.stop_on says \(saved after step 4"):
+        run(task__flat_every=1, run__steps=9, run__save_every=4, run__stop_on="kl, idle")
+    assert len(lines(tmp_path / "run")) == 5
+
+
+def test_a_loss_that_is_not_finite_skips_the_step_and_names_the_sample(run, monkeypatch):
+    """Its gradient is finite: a constant is added to the loss."""
+    seen, accumulated = [], step.accumulate
+
+    def spoiled(*args):
+        seen.append(None)
+        return accumulated(*args) + (float("inf") if len(seen) == 1 else 0.0)
+
+    monkeypatch.setattr(step, "accumulate", spoiled)
+    folder = run(run__steps=3)
+    assert [line["skipped"] for line in lines(folder)] == [1, 0, 0]
+    assert result(folder)["troubles"]["skipped"] == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_groups_with_a_bad_reward_are_left_out_where_that_is_wanted(run, monkeypatch, value, tmp_path):
+    reward = toy_task.ToyTask.reward
+
+    def spoiled(self, sample, completions):
+        terms = reward(self, sample, completions)
+        return terms | {"letters": [value] * len(completions)} if sample.id == "toy-1" else terms
+
+    monkeypatch.setattr(toy_task.ToyTask, "reward", spoiled)
+    folder = run(run__stop_on="", run__steps=2, rollout__prompts_per_step=6)
+    assert [line["bad_rewards"] for line in lines(folder)] == [1 / 6, 1 / 6]
+    assert all(line["reward"] is not None and line["reward/letters"] is not None for line in lines(folder))
+    said = (folder / "warnings.txt").read_text(encoding="utf-8")
+    assert "17% of the groups had a reward that is no finite number; they were left out" in said
+    assert "Mend the reward (above all in toy-1)" in said
+    with pytest.raises(SystemExit, match="sample toy-1: term 'letters' is (nan|inf)"):
+        run("other", run__steps=2, rollout__prompts_per_step=6)
+
+
+def test_a_picture_never_ends_a_run(run, monkeypatch, capsys):
+    def full(path, history):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("minigrpo.log.draw_curves", full)
+    folder = run(curves=True, run__steps=1)
+    assert result(folder)["steps"] == 1
+    assert "curves.png cannot be drawn: [Errno 28] No space left on device" in capsys.readouterr().out

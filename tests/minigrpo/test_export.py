@@ -140,3 +140,32 @@ def test_the_generation_settings_of_a_model_change_nothing_in_training(tmp_path)
 
 def fail(*args, **kwargs):
     raise OSError("disk full")
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_all_but_the_weights_of_the_source_is_kept_byte_for_byte(tmp_path, family):
+    source = tmp_path / "source"
+    tiny.vlm(family, torch.float32, seed=1).save(source)
+    kept = {"config.json": json.dumps(json.loads((source / "config.json").read_text()) | {"own": 1}, indent=3),
+            "chat_template.json": "{}", "merges.txt": "#version: 0.2\n", "README.md": "ours\r\n"}
+    for name, text in kept.items():
+        (source / name).write_bytes(text.encode())
+    for name in ("pytorch_model.bin", "model.safetensors.index.json", ".hidden"):
+        (source / name).write_bytes(b"{}")
+    vlm = tiny.vlm(family, torch.float32, seed=2)
+    folder = export(vlm, tmp_path / "model", source)
+    files = {path.name: path.read_bytes() for path in source.iterdir() if path.suffix != ".safetensors"}
+    for name in ("pytorch_model.bin", "model.safetensors.index.json", ".hidden"):
+        del files[name]
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix != ".safetensors"} == files
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert all(map(torch.equal, load_model(folder).net.parameters(), vlm.net.parameters()))
+
+
+def test_the_source_may_be_the_very_folder_that_is_replaced(tmp_path):
+    folder = export(tiny.vlm("llama", torch.float32), tmp_path / "model")
+    before = saved(folder)
+    export(tiny.vlm("llama", torch.float32, seed=1), folder, folder)
+    after = saved(folder)
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == {"model.safetensors"}

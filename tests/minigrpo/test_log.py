@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from minigrpo.config import parse_config
 from minigrpo.log import LoggedCompletion, RunLog
+from minigrpo.metrics import StepMetrics
 from minigrpo.progress import clock, figures, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks
 from minigrpo.sections import Config, RunConfig
@@ -57,7 +58,7 @@ def rank_main(rank, folder):
     log = RunLog(config(folder / "run", max_bad_steps=1), ranks)
     log.step(1, {"loss": float(rank)})
     with pytest.raises(ValueError, match="not finite in 1 of the last 1 steps"):  # on every rank
-        log.check(1, {"skipped": 1.0})
+        log.check(1, {"skipped": 1.0}, StepMetrics())
     log.completions([completion(id=f"rank {rank}")])
     log.finish({"rank": rank})
     dist.barrier()
@@ -79,7 +80,8 @@ def test_two_ranks_share_a_folder_and_only_the_first_writes(tmp_path):
     assert "already holds a run" in error
     assert read_jsonl(tmp_path / "run/metrics.jsonl") == [{"step": 1, "loss": 0.0}]
     assert [record["id"] for record in read_jsonl(tmp_path / "run/completions.jsonl")] == ["rank 0"]
-    assert json.loads((tmp_path / "run/result.json").read_text()) == {"rank": 0}
+    assert json.loads((tmp_path / "run/result.json").read_text()) == {
+        "rank": 0, "troubles": {"skipped": 1}}
     assert len((tmp_path / "run/warnings.txt").read_text().splitlines()) == 1
 
 
@@ -252,7 +254,7 @@ def test_warnings_go_below_the_progress_line_and_into_a_file(tmp_path, monkeypat
     log = RunLog(config(tmp_path / "run"), Ranks())
     for step in range(1, 8):
         log.step(step, METRICS | {"idle": 1.0, "skipped": 0.0})
-        log.check(step, METRICS | {"idle": 1.0, "skipped": 0.0})
+        log.check(step, METRICS | {"idle": 1.0, "skipped": 0.0}, StepMetrics())
     (line,) = (log.dir / "warnings.txt").read_text(encoding="utf-8").splitlines()
     assert line.startswith("steps 1 to 5: no group had two different rewards")
     assert f"\nwarning: {line}\n" in terminal.text
@@ -261,6 +263,6 @@ def test_warnings_go_below_the_progress_line_and_into_a_file(tmp_path, monkeypat
 def test_bad_steps_in_turn_with_good_ones_end_the_run(tmp_path):
     log = RunLog(config(tmp_path / "run", max_bad_steps=2), Ranks())
     for step, skipped in enumerate([1.0, 0.0], 1):
-        log.check(step, {"skipped": skipped})
+        log.check(step, {"skipped": skipped}, StepMetrics())
     with pytest.raises(ValueError, match="step 3: the gradient was not finite in 2 of the last 3 steps; .*grad_norm"):
-        log.check(3, {"skipped": 1.0, "grad_norm": math.nan})
+        log.check(3, {"skipped": 1.0, "grad_norm": math.nan}, StepMetrics())

@@ -24,7 +24,8 @@ def said(max_bad_steps=5, **series):
     """(step, warning) over a run in which these metrics were measured; steps count from 1."""
     watch, names = Watch(max_bad_steps), [name.replace("__", "/") for name in series]
     steps = enumerate(zip(*series.values(), strict=True), 1)
-    return [(step, text) for step, values in steps for text in watch.step(step, dict(zip(names, values, strict=True)))]
+    return [(step, text) for step, values in steps
+            for text in watch.step(step, dict(zip(names, values, strict=True))).values()]
 
 
 def test_a_healthy_run_is_left_alone():
@@ -42,6 +43,19 @@ def test_priors_far_from_the_base_are_named_by_kl_and_entropy():
 def test_a_model_that_begins_with_much_entropy_may_keep_it():
     assert said(entropy=[2.6, 2.8, 2.7, *[5.3] * 20]) == []
     assert [step for step, _ in said(entropy=[2.6, 2.8, 2.7, *[5.5] * 20])] == [8]
+
+
+def test_entropy_that_is_lost_is_named_and_a_model_that_began_low_is_left_alone():
+    assert said(entropy=[0.5, 0.4, 0.6, *[0.021] * 9]) == [] == said(entropy=[0.05, 0.05, 0.05, *[0.006] * 9])
+    ((step, text),) = said(entropy=[0.5, 0.4, 0.6, *[0.01] * 9])
+    assert step == 8 and text.startswith("steps 4 to 8: the entropy is 0.01 nats per token, after 0.5 in the first")
+
+
+def test_troubles_are_counted_whether_named_or_not():
+    watch = Watch(3)
+    for step, (idle, kl) in enumerate([(1, 0.1), (1, 5.0), (0, 0.1), (1, 2.0)], 1):
+        watch.step(step, {"idle": idle, "kl": kl})
+    assert watch.counts == {"idle": 3, "kl": 2}
 
 
 def test_a_spike_is_no_trouble():
@@ -67,7 +81,7 @@ def test_what_was_not_measured_says_nothing_and_ends_nothing():
     assert said(kl=[math.nan] * 20) == []
     watch = Watch(5)
     found = [watch.step(step, {"kl": 3.0} if step % 2 else {"idle": 1 - step % 3}) for step in range(1, 11)]
-    assert [len(texts) for texts in found] == [0] * 8 + [1, 0] and found[8][0].startswith("steps 1 to 9: the KL")
+    assert [len(texts) for texts in found] == [0] * 8 + [1, 0] and found[8]["kl"].startswith("steps 1 to 9: the KL")
 
 
 def test_cut_off_completions_name_the_option_to_raise():
