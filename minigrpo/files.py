@@ -79,9 +79,10 @@ def held(folder: str | Path, user: str) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise ValueError(f"{folder} is in use by {holder}: wait until it ends, or name another folder") from None
-        file.truncate(0)
-        file.write(f"{user}, process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}")
-        file.flush()
+        with naming(file.name):
+            file.truncate(0)
+            file.write(f"{user}, process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}")
+            file.flush()
         yield
 
 

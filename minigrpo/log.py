@@ -24,7 +24,7 @@ from typing import Any
 
 from minigrpo.config import Config, to_toml
 from minigrpo.curves import draw_curves
-from minigrpo.files import append, held, replacing
+from minigrpo.files import append, held, naming, replacing
 from minigrpo.metrics import StepMetrics
 from minigrpo.progress import LoggedCompletion, figures, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks, SharedError
@@ -92,7 +92,8 @@ class RunLog:
         if found.progress and not found.finished:
             cut_logs(found.checkpoint.parent.parent, found.folder, found.progress)
         elif not found.progress:
-            (found.folder / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
+            with naming(found.folder / "config.toml"):
+                (found.folder / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
             (found.folder / "metrics.jsonl").write_bytes(b"")
             for name in ("completions.jsonl", "warnings.txt"):  # of a run that ended before its first checkpoint
                 (found.folder / name).unlink(missing_ok=True)

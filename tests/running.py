@@ -1,9 +1,12 @@
 """What the tests of train.py share: small models, a run in this process, a start as a person makes it."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,24 @@ def launch(folder: Path, *arguments: str, program: str = "train.py", ranks: int 
         out, err = started.communicate()
         pytest.fail(f"hung for {timeout} s:\n{out[-2000:]}\n{err[-2000:]}")
     return subprocess.CompletedProcess(started.args, started.returncode, out, err)
+
+
+def kill_all(process: subprocess.Popen) -> None:
+    """SIGKILL for a process and all below it, until all are gone: the launcher's ranks are in sessions of their own."""
+    family = [process.pid]
+    for pid in family:
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            family += map(int, children.read_text().split())
+    for pid in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+    while any(map(alive, family)):
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

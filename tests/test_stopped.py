@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from running import ROOT, lines, result, same, untimed, words
+from running import ROOT, kill_all, lines, result, same, untimed, words
 from toy_task import NAME
 
 OPTIONS = {"task": NAME, "rollout.prompts_per_step": 4, "rollout.group_size": 3, "rollout.max_new_tokens": 6,
@@ -34,7 +34,7 @@ def wait_for(process, condition, seconds=120):
     began = time.monotonic()
     while not condition():
         if process.poll() is not None or time.monotonic() - began > seconds:
-            process.kill()
+            kill_all(process)
             pytest.fail(f"ended or hung: {process.communicate()}")
         time.sleep(0.01)
 
@@ -82,8 +82,7 @@ def test_two_ranks_that_are_killed_go_on_to_the_same_bits_and_on_one_rank_up_to_
     finished(start(whole, models, ranks=2, steps=6, cwd=tmp_path, **exact))
     process = start(run, models, ranks=2, steps=6, cwd=tmp_path, **exact)
     wait_for(process, lambda: done_steps(run) >= 3)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill_all(process)
     finished(start(run, models, ranks=2, steps=6, cwd=tmp_path, **exact, **{"run.resume": "auto"}))
     same_run(whole, run)
     other = tmp_path / "other"
