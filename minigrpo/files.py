@@ -70,19 +70,19 @@ def held(folder: str | Path, user: str) -> Iterator[None]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+    with open(folder / ".lock", "a+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise OSError(error.errno, f"cannot lock ({error.strerror})", file.name) from error
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = file.read().decode(errors="replace").strip() or "another process"
             raise ValueError(f"{folder} is in use by {holder}: wait until it ends, or name another folder") from None
         with naming(file.name):
             file.truncate(0)
-            file.write(f"{user}, process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}")
-            file.flush()
+            who = f"{user}, process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}"
+            file.write(who.encode())
         yield
 
 
