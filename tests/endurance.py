@@ -1,0 +1,55 @@
+"""Whether a long run leaks: memory, open files and threads of every rank after each of 300 steps of the default run.
+
+    torchrun --nproc_per_node 2 tests/endurance.py               a quarter of an hour on two cores
+    torchrun --nproc_per_node 2 tests/endurance.py --run.steps 30
+
+Exit code 1 where the memory of any rank grows by 2 % or more over the last two thirds (the mean of their first and of
+their last tenth), or where files or threads have grown at all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from statistics import fmean
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import train  # noqa: E402
+from minigrpo.saving import Saves  # noqa: E402
+
+STEPS = "300"
+
+
+def measured() -> tuple[float, int, int]:
+    """Resident memory in MB, open files, threads: of Python, as those of libraries come and go."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir("/proc/self/fd")), threading.active_count()
+
+
+def main() -> None:
+    rows: list[tuple[float, int, int]] = []
+    step = Saves.step
+
+    def counted(self: Saves, found: dict) -> None:
+        step(self, found)
+        rows.append(measured())
+
+    Saves.step = counted
+    if not any(word.startswith("--run.steps") for word in sys.argv):
+        sys.argv += ["--run.steps", STEPS]
+    train.main()
+    late = rows[len(rows) // 3 :]
+    tenth = max(1, len(late) // 10)
+    first, last = (fmean(row[0] for row in part) for part in (late[:tenth], late[-tenth:]))
+    grown = [max(row[i] for row in late[-tenth:]) - max(row[i] for row in late[:tenth]) for i in (1, 2)]
+    print(f"rank {os.environ.get('RANK', 0)}: {len(rows)} steps; memory {first:.1f} MB, later {last:.1f} MB "
+          f"({last / first - 1:+.2%}); open files {late[0][1]}, {grown[0]:+d}; threads {late[0][2]}, {grown[1]:+d}")
+    if last / first >= 1.02 or grown[0] > 0 or grown[1] > 0:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
