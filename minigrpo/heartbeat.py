@@ -83,7 +83,7 @@ class Heartbeat:
         self._look([peer for peer in self._peers if peer.process is not None and not peer.gone], 0)
         with contextlib.suppress(RuntimeError):
             self._read(0)
-        return [f"{peer} died in {peer.at}" for peer in self._peers if peer.died]
+        return [f"{peer} died, last seen in {peer.at}" for peer in self._peers if peer.died]
 
     def lost(self) -> int | None:
         """A connection to a peer broke: its exit code, where it has said that it ends, and why. Where one has died the
@@ -162,9 +162,9 @@ class Heartbeat:
             if peer.left is not None:
                 continue
             if peer.died:
-                self._end(peer, f"died in {peer.at}")
+                self._end(peer, f"died, last seen in {peer.at}")
             elif peer.silent > (LOST if self._lost else SILENT * self._timeout or float("inf")):
-                self._end(peer, f"has given no sign of life for {peer.silent:.0f} s, last in {peer.at}")
+                self._end(peer, f"has given no sign of life for {peer.silent:.0f} s, last seen in {peer.at}")
             elif self._timeout and here.waiting and here.longest and peer.at.step and not peer.at.waiting \
                     and peer.still > limit:
                 self._end(peer, f"stands still for {peer.still:.0f} s, in {peer.at}: that is run.rank_timeout "

@@ -27,7 +27,9 @@ def fail(case: str, ranks: Ranks, step: int) -> None:
         raise SharedError("no such sample")
     if case == "bug":
         raise KeyError("a bug")
-    if case == "hang" and ranks.rank == ranks.size - 1 and step > 3:
+    if case == "slow" and alone and step == 1:
+        time.sleep(6)
+    if case == "hang" and alone and step > 3:
         with guarded(Task(None), "reward", Sample("toy-1", "?")):
             time.sleep(1000)
 
@@ -38,7 +40,7 @@ def main(case: str, rank_timeout: float = 60.0) -> None:
         if case == "before":
             raise ValueError("wrong option")
         ranks = program.join(RunConfig(device="cpu", rank_timeout=rank_timeout))
-        for step in range(1, 1000 if case in ("run", "hang") or (case, attempt) == ("restart", "0") else 5):
+        for step in range(1, 1000 if case in ("run", "hang") or (case == "restart" and attempt < "5") else 5):
             metrics = StepMetrics(step)
             with metrics.phase("rollout"):
                 time.sleep(0.05)
@@ -46,6 +48,8 @@ def main(case: str, rank_timeout: float = 60.0) -> None:
             with metrics.phase("reward"):
                 ranks.gather([step])
             metrics.reduce(ranks)
+            if case == "slow" and ranks.first and step == 3:  # as where it saves
+                time.sleep(3 * rank_timeout)
             if step == 2:
                 Path(f"{ranks.rank}.part").write_text(f"{os.getpid()} {attempt}", encoding="utf-8")
                 os.replace(f"{ranks.rank}.part", f"{ranks.rank}.pid")
