@@ -22,6 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from minigrpo.launch import Program, one_line_interrupts
+
+if __name__ == "__main__":
+    one_line_interrupts("eval.py")
+
 import transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText
@@ -30,7 +35,7 @@ from minigrpo import VLM, Sampling, load_model
 from minigrpo.config import Config
 from minigrpo.cpu import keep_freed_memory
 from minigrpo.log import show_warnings
-from minigrpo.ranks import Ranks, join, leave, lost_peer
+from minigrpo.ranks import Ranks
 from minigrpo.replica import compute_dtype
 from minigrpo.rollout import answer
 from mpcc import blink, blink_table, report, signatures
@@ -58,11 +63,11 @@ from mpcc.words import draw_reasoning
 
 def main() -> None:
     """Reads the options, joins the ranks, scores. Bad input is one line and exit code 1."""
-    try:
+    with Program("eval.py") as program:
         options, config, task_class = read_options(sys.argv[1:])
         transformers.logging.disable_progress_bar()
         keep_freed_memory()
-        ranks = join(config.run.device)
+        ranks = program.join(config.run)
         show_warnings(ranks)
         path = config.model.path or task_class.default_model
         if not path:
@@ -75,14 +80,6 @@ def main() -> None:
             found = score_benchmark(options, config, path, ranks)
         if ranks.first and options.json:
             write_json(options.json, {"model": path, **found})
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"eval.py: error: {' '.join(str(error).split())}") from error
-    except RuntimeError as error:
-        if not lost_peer(error):
-            raise
-        raise SystemExit(1) from error  # the rank that stopped has said why
-    finally:
-        leave()
 
 
 def load(config: Config, path: str, ranks: Ranks) -> VLM:

@@ -20,9 +20,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from minigrpo.config import load_config
+from minigrpo.launch import Program, one_line_interrupts
 from mpcc import DEFAULT_TASK
 
 if __name__ == "__main__":  # --help and wrong options are answered before torch takes its seconds to load
+    one_line_interrupts("train.py")
     load_config(sys.argv[1:], DEFAULT_TASK)
 
 import transformers
@@ -34,7 +36,7 @@ from minigrpo.log import RunLog, show_warnings
 from minigrpo.metrics import StepMetrics
 from minigrpo.models import VLM
 from minigrpo.progress import figures
-from minigrpo.ranks import Ranks, join, leave, lost_peer
+from minigrpo.ranks import Ranks
 from minigrpo.replica import refresh
 from minigrpo.rollout import answer
 from minigrpo.sampler import Outcome, Sampler
@@ -103,7 +105,7 @@ def run_stage(training: Training, sampler: Sampler, at: Progress, log: RunLog, s
     policy, replica, _ = training.roles
     samples, ids = task.samples(), {}
     for step in range(at.step, stage.steps):
-        metrics, began, contexts, imitated = StepMetrics(), time.monotonic(), [], []
+        metrics, began, contexts, imitated = StepMetrics(at.steps + 1), time.monotonic(), [], []
         refresh(replica, policy)  # the replica, which samples, takes over the policy's weights
         for chosen in sampler.rounds(step):  # one round, unless groups without variance are replaced
             with ranks.together():  # what is wrong with a sample or a reward is said on every rank
@@ -155,18 +157,10 @@ def main() -> None:
     config, task_class = load_config(sys.argv[1:], DEFAULT_TASK)
     transformers.logging.disable_progress_bar()  # the run has a progress line of its own
     keep_freed_memory()
-    try:
-        ranks = join(config.run.device)
+    with Program("train.py") as program:
+        ranks = program.join(config.run)
         show_warnings(ranks)
         train(config, task_class(config.task), ranks)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"train.py: error: {' '.join(str(error).split())}") from error
-    except RuntimeError as error:
-        if not lost_peer(error):
-            raise
-        raise SystemExit(1) from error  # the rank that stopped has said why
-    finally:
-        leave()
 
 
 if __name__ == "__main__":

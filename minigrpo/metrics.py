@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from minigrpo.ranks import Ranks
+from minigrpo.standing import here
 
 if TYPE_CHECKING:
     from minigrpo.layout import Packed
@@ -24,9 +25,13 @@ class StepMetrics:
 
     Sums and counts are added up over the ranks before one is divided by the other, so that a mean is never an average
     of averages. A rank may lack a name that another has: it then adds nothing to it.
+
+    Args:
+        step: The step that begins here and ends with `reduce`, from 1, for those who watch this rank.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, step: int = 1) -> None:
+        here.step_begins(step)
         self._sums: dict[str, Any] = {}
         self._counts: dict[str, Any] = {}
         self._largest: dict[str, float] = {}
@@ -61,7 +66,8 @@ class StepMetrics:
     def phase(self, name: str) -> Iterator[None]:
         """Times a part of the step, as `seconds/{name}` of the slowest rank."""
         began = time.monotonic()
-        yield
+        with here.at(phase=name):
+            yield
         self.max(f"seconds/{name}", time.monotonic() - began)
 
     def reduce(self, ranks: Ranks) -> dict[str, float]:
@@ -81,6 +87,7 @@ class StepMetrics:
         for name, count in zip(counts, added[len(sums) :], strict=True):
             figures[name] = figures[name] / count if count else math.nan
         found = ranks.max([self._largest.get(name, -math.inf) for name in largest])
+        here.step_ends()
         return figures | dict(zip(largest, found, strict=True))
 
 

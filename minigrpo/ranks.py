@@ -7,10 +7,13 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+from minigrpo.standing import here
 
 T = TypeVar("T")
 
@@ -23,12 +26,14 @@ class SharedError(ValueError):
 class Ranks:
     """This process among `size`, and its device. Every rank must call the collectives, in the same order.
 
-    One rank needs no process group: its collectives return what they are given.
+    One rank needs no process group and no store: its collectives return what they are given.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
+    store: Any = None
+    """What ranks tell each other without waiting."""
 
     @property
     def first(self) -> bool:
@@ -44,7 +49,8 @@ class Ranks:
         if self.size == 1:
             return own
         parts: list[Any] = [None] * self.size
-        dist.all_gather_object(parts, own)
+        with here.at(waiting=True):
+            dist.all_gather_object(parts, own)
         whole: list[Any] = [None] * sum(len(part) for part in parts)
         for rank, part in enumerate(parts):
             whole[rank :: self.size] = part
@@ -86,19 +92,30 @@ class Ranks:
     def barrier(self) -> None:
         """Waits until every rank is here."""
         if self.size > 1:
-            dist.barrier()
+            with here.at(waiting=True):
+                dist.barrier()
 
     def _reduced(self, values: Sequence[float], how: Any) -> list[float]:
         if self.size == 1 or not len(values):
             return [float(value) for value in values]
         parts = [torch.as_tensor(value, dtype=torch.float64, device=self.device) for value in values]
         packed = torch.stack(parts)
-        dist.all_reduce(packed, how)
-        return packed.tolist()
+        with here.at(waiting=True):
+            dist.all_reduce(packed, how)
+            return packed.tolist()
 
 
-def join(device: str = "auto") -> Ranks:
+def open_store() -> Any:
+    """The store of the ranks that torchrun describes. A restarted attempt reads nothing of a former one's."""
+    store, _, _ = next(dist.rendezvous("env://"))
+    return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def join(device: str = "auto", rank_timeout: float = 60.0) -> Ranks:
     """Joins the process group that torchrun describes; a plain start is one rank without a group.
+
+    Args:
+        rank_timeout: `run.rank_timeout`, seconds: a collective waits far longer, as a rank may save or evaluate alone.
 
     Raises:
         ValueError: "cuda" where there is no GPU, or fewer GPUs than ranks on this machine.
@@ -111,10 +128,13 @@ def join(device: str = "auto") -> Ranks:
     own = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(own)
-    if size > 1:
-        # offloaded weights are in host memory, and the norm of their gradients is added up there
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
-    return Ranks(dist.get_rank() if size > 1 else 0, size, own)
+    if size == 1:
+        return Ranks(device=own)
+    rank, store = int(os.environ["RANK"]), open_store()
+    # offloaded weights are in host memory, and the norm of their gradients is added up there
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size,
+                            timeout=timedelta(seconds=max(1800, 10 * rank_timeout) if rank_timeout else 10**8))
+    return Ranks(rank, size, own, store)
 
 
 def leave() -> None:
@@ -126,4 +146,4 @@ def leave() -> None:
 
 def lost_peer(error: RuntimeError) -> bool:
     """Whether a collective failed because another rank has stopped."""
-    return dist.is_initialized() and ("closed by peer" in str(error) or "reset by peer" in str(error))
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error) or "closed by peer" in str(error)

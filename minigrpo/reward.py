@@ -19,6 +19,7 @@ from minigrpo.models import VLM
 from minigrpo.rollout import generate
 from minigrpo.sampling import Sampling
 from minigrpo.sections import Config
+from minigrpo.standing import here
 from minigrpo.task import Completion, Generate, GroupContext, Sample, Task, Terms
 
 Score = tuple[Tensor, dict[str, list[float]]]
@@ -42,13 +43,14 @@ def guarded(task: Task, door: str, sample: Sample | None = None) -> Iterator[Non
         ValueError: with that line.
     """
     try:
-        yield
+        with here.at(sample=sample.id if sample else ""):
+            yield
     except Exception as error:
-        *_, here = traceback.extract_tb(error.__traceback__)
-        code = linecache.getline(here.filename, here.lineno).strip()
+        *_, last = traceback.extract_tb(error.__traceback__)
+        code = linecache.getline(last.filename, last.lineno).strip()
         said = " ".join(f"{type(error).__name__}: {error}".split())
         where = f"{type(task).__name__}.{door}" + (f", sample {sample.id}" if sample else "")
-        raise ValueError(f"{where}: {said} ({here.filename}, line {here.lineno}: {code})") from error
+        raise ValueError(f"{where}: {said} ({last.filename}, line {last.lineno}: {code})") from error
 
 
 def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Sequence[list[Completion]], config: Config,

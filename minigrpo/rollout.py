@@ -16,6 +16,7 @@ from minigrpo.models import VLM
 from minigrpo.policy import decode_states, next_logits, run_decoder
 from minigrpo.ranks import Ranks
 from minigrpo.sampling import Sampling, counter_key, draw, greedy, nucleus, penalise, uniform
+from minigrpo.standing import here
 from minigrpo.task import Sample
 
 MAX_ROWS = 512
@@ -218,7 +219,8 @@ def answer(model: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ran
     """One completion per sample as text, the work shared by all ranks, the same list on each."""
     own = ranks.share(samples)
     texts = []
-    for start in range(0, len(own), ENCODED):  # so that not all images are in memory at once
-        prompts = [model.encode(sample, max_prompt_tokens) for sample in own[start : start + ENCODED]]
-        texts += [model.decode(g.completions[0]) for g in generate(model, prompts, 1, sampling, seed=seed)]
-    return ranks.gather(texts)
+    with here.at(phase="evaluation"):
+        for start in range(0, len(own), ENCODED):  # so that not all images are in memory at once
+            prompts = [model.encode(sample, max_prompt_tokens) for sample in own[start : start + ENCODED]]
+            texts += [model.decode(g.completions[0]) for g in generate(model, prompts, 1, sampling, seed=seed)]
+        return ranks.gather(texts)

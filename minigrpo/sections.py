@@ -118,6 +118,8 @@ class RunConfig:
     """Go on with a run: its folder, or one of its checkpoints. auto: with that of run.dir, or begin it."""
     evaluate_every: int = 0
     """Steps of reinforcement between evaluations on held-out data, beside those before and after; 0 makes none."""
+    rank_timeout: float = 60
+    """Seconds beyond the longest step so far after which a rank that does not come forward ends the run; 0: never."""
     max_bad_steps: int = 5
     """Steps with a non-finite loss or gradient, among the last twice as many, after which the run stops."""
     stop_on: str = "reward"
@@ -194,7 +196,7 @@ STRATEGIES = {
 _LIMITS = (
     ("at least", operator.ge, 0, "model.min_pixels model.max_pixels rollout.resample_rounds grpo.beta grpo.clip_low "
      "grpo.clip_high grpo.prior_until optim.beta1 optim.beta2 optim.weight_decay optim.warmup run.steps run.seed "
-     "run.evaluate_every run.save_every run.log_completions sft.steps"),
+     "run.evaluate_every run.save_every run.rank_timeout run.log_completions sft.steps"),
     ("at least", operator.ge, 1, "rollout.group_size rollout.prompts_per_step rollout.max_new_tokens "
      "rollout.max_prompt_tokens grpo.updates_per_rollout optim.tokens_per_micro_batch run.max_bad_steps run.keep "
      "sft.prompts_per_step"),

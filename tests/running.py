@@ -48,17 +48,27 @@ def same(one: Path, two: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def launch(folder: Path, *arguments: str, program: str = "train.py", ranks: int = 2,
-           timeout: int = 120) -> subprocess.CompletedProcess:
-    """A program of the repository as a person starts it, in a folder of its own; a hang is a failure."""
+def start(folder: Path, *arguments: str, program: str = "train.py", ranks: int = 2,
+          launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    """Starts a program of the repository as a person does, in a folder of its own.
+
+    Args:
+        launcher: Options of torchrun, where there are several ranks.
+    """
     command = [sys.executable]
     if ranks > 1:
-        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(ranks), "--rdzv-backend", "c10d",
-                    "--rdzv-endpoint", "localhost:0"]
+        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(ranks), *(launcher or (
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"))]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    started = subprocess.Popen([*command, str(ROOT / program), *arguments], cwd=folder, text=True,
-                               env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([*command, str(ROOT / program), *arguments], cwd=folder, text=True,
+                            env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def launch(folder: Path, *arguments: str, program: str = "train.py", ranks: int = 2,
+           timeout: int = 120, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """A program of the repository from start to end; a hang is a failure."""
+    started = start(folder, *arguments, program=program, ranks=ranks, launcher=launcher)
     try:
         out, err = started.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

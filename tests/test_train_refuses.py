@@ -9,7 +9,6 @@ import torch
 from running import SMALL, launch, lines, words
 from safetensors.torch import load_file, save_file
 
-import train
 from minigrpo.ranks import Ranks
 
 
@@ -145,7 +144,7 @@ def test_fewer_samples_than_a_step_takes(run):
 
 
 def test_more_ranks_than_prompts(run, monkeypatch):
-    monkeypatch.setattr(train, "join", lambda device: Ranks(4, 5, torch.device("cpu")))
+    monkeypatch.setattr("minigrpo.launch.Program.join", lambda self, run: Ranks(4, 5, torch.device("cpu")))
     assert refused(run) == "rollout.prompts_per_step = 4 leaves one of 5 ranks idle"
 
 
