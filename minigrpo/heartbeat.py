@@ -73,6 +73,7 @@ class Heartbeat:
         self._peers = [Peer(rank) for rank in range(ranks.size) if rank != ranks.rank]
         self._beats, self._moves, self._still, self._warned, self._orphaned = 0, 0, 0.0, False, 0.0
         self._lost, self._storeless, self._left = False, 0.0, None
+        self._launcher = os.getppid()
         self._pause = min(BEAT, timeout / 10) if timeout else BEAT
         self._wake, self._stop = os.pipe()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -119,6 +120,9 @@ class Heartbeat:
             except RuntimeError:  # whoever keeps the store has ended
                 self._storeless += passed
             self._judge(passed)
+            if self._peers and self._launcher != os.getppid():  # killed: nobody would end this process later
+                self._launcher = os.getppid()
+                os.kill(os.getpid(), signal.SIGTERM)
             if self._look([peer for peer in self._peers if peer.process is not None and not peer.gone], self._pause):
                 return
 

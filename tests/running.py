@@ -80,16 +80,22 @@ def launch(folder: Path, *arguments: str, program: str = "train.py", ranks: int 
 
 def kill_all(process: subprocess.Popen) -> None:
     """SIGKILL for a process and all below it, until all are gone: the launcher's ranks are in sessions of their own."""
-    family = [process.pid]
-    for pid in family:
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            family += map(int, children.read_text().split())
+    family = descendants(process.pid)
     for pid in family:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
     while any(map(alive, family)):
         time.sleep(0.01)
+
+
+def descendants(process: int) -> list[int]:
+    """The process and all below it."""
+    family = [process]
+    for pid in family:
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            family += map(int, children.read_text().split())
+    return family
 
 
 def alive(pid: int) -> bool:

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from running import ROOT, kill_all, lines, result, same, untimed, words
+from running import ROOT, alive, descendants, kill_all, lines, result, same, untimed, words
 from toy_task import NAME
 
 OPTIONS = {"task": NAME, "rollout.prompts_per_step": 4, "rollout.group_size": 3, "rollout.max_new_tokens": 6,
@@ -30,7 +30,7 @@ def done_steps(folder):
     return len(lines(folder)) if file.exists() and file.read_text(encoding="utf-8").endswith("\n") else 0
 
 
-def wait_for(process, condition, seconds=120):
+def wait_for(process, condition, seconds=240):
     began = time.monotonic()
     while not condition():
         if process.poll() is not None or time.monotonic() - began > seconds:
@@ -39,7 +39,7 @@ def wait_for(process, condition, seconds=120):
         time.sleep(0.01)
 
 
-def finished(process, seconds=180):
+def finished(process, seconds=300):
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err[-2000:]
     return out
@@ -57,7 +57,7 @@ def test_a_signal_ends_a_run_after_its_step_saved_with_a_code_of_its_own(tmp_pat
     process = start(run, models, ranks=1, steps=12, cwd=tmp_path)
     wait_for(process, lambda: done_steps(run) >= 3)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 75 and err.strip() == "stopping after this step; once more ends at once"
     last = out.strip().splitlines()[-1]
     assert last == f"stopped after step {done_steps(run)} of 12; go on with --run.resume {run}" and done_steps(run) < 12
@@ -71,7 +71,7 @@ def test_a_signal_before_the_first_step_ends_at_once_and_says_how_to_go_on(tmp_p
     process = start(tmp_path / "run", models, ranks=1, steps=2, cwd=tmp_path, **{"task.held_out": 500})
     wait_for(process, (tmp_path / "run/config.toml").exists)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 75
     assert err.strip() == f"stopped; --run.dir {tmp_path / 'run'} --run.resume auto goes on"
 
@@ -93,3 +93,14 @@ def test_two_ranks_that_are_killed_go_on_to_the_same_bits_and_on_one_rank_up_to_
     for mine, theirs in zip(untimed(other), untimed(whole), strict=True):
         for name in ("reward", "loss", "grad_norm", "kl", "entropy"):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-9, abs=1e-12)
+
+
+def test_ranks_whose_launcher_was_killed_finish_their_step_save_and_end(tmp_path, models):
+    run = tmp_path / "run"
+    process = start(run, models, ranks=2, steps=500, cwd=tmp_path)
+    wait_for(process, lambda: done_steps(run) >= 3)
+    ranks = descendants(process.pid)[1:]
+    process.kill()
+    process.communicate(timeout=120)  # the ranks hold its pipes
+    assert len(ranks) == 2 and not any(map(alive, ranks))
+    assert (run / f"checkpoints/{done_steps(run):06d}").is_dir() and done_steps(run) < 500
