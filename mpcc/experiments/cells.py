@@ -144,10 +144,11 @@ def run_cell(cell: Cell, place: Place) -> dict[str, Any]:
         if (run / "result.json").is_file():
             _unchanged(run / "cell.json", made)
         else:
-            (run / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed
+            _clear_unlike(run, made)
             write_json(run / "cell.json", made)
             _start(place, run / "log.txt", "train.py", "--run.seed", str(cell.seed), "--run.dir", str(run),
-                   "--task.held_out", "0", "--strategy", cell.strategy, *options["train"])
+                   "--run.resume", "auto", "--task.held_out", "0", "--strategy", cell.strategy, *options["train"])
+            shutil.rmtree(run / "checkpoints", ignore_errors=True)  # of many cells they would fill a disk
         steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         model = ["--model", str(run)]
     result = {"row": cell.row, "setting": cell.setting, "seed": cell.seed, **made,
@@ -176,6 +177,17 @@ def _scored(cell: Cell, place: Place, run: Path, model: Sequence[str], extra: Se
                if kind in tables}
     return {"figures": figures, "signatures": found["signatures"],
             "answers": _answers(run / "eval" / "answers.jsonl", half_of, trained)}
+
+
+def _clear_unlike(run: Path, made: Mapping[str, Any]) -> None:
+    """Removes what a killed training has left, unless it was made alike: then the training goes on from it."""
+    file = run / "cell.json"
+    if file.is_file():
+        try:
+            _unchanged(file, made)
+        except (RuntimeError, ValueError):
+            shutil.rmtree(run)
+            run.mkdir()
 
 
 def _unchanged(file: Path, made: Mapping[str, Any]) -> dict[str, Any]:

@@ -199,14 +199,35 @@ def test_the_program_of_a_clone_or_the_installed_command_is_started(tmp_path, mo
     assert program_file("train.py") == str(tmp_path / "bin/minigrpo-train")
 
 
-def test_a_training_that_was_killed_begins_anew_and_one_that_ended_does_not(tmp_path, started):
+def test_a_training_that_was_killed_goes_on_and_one_that_ended_does_not_begin_again(tmp_path, started, monkeypatch):
     cell, where = Cell("rft", "id", 0, "rft"), place(tmp_path)
-    (where.runs / cell.name).mkdir(parents=True)
-    (where.runs / cell.name / "metrics.jsonl").write_text('{"step": 1, "reward": 0')
+    run, start, found = where.runs / cell.name, cells._start, []
+
+    def seen(place, log, program, *words):
+        found.append(sorted(path.name for path in run.iterdir()))
+        start(place, log, program, *words)
+
+    monkeypatch.setattr(cells, "_start", lambda *words: (_ for _ in ()).throw(RuntimeError("killed")))
+    with pytest.raises(RuntimeError, match="killed"):
+        run_cell(cell, where)
+    (run / "checkpoints/000020").mkdir(parents=True)
+    monkeypatch.setattr(cells, "_start", seen)
     assert run_cell(cell, where)["course"]["reward"] == [1.5, 2.0]
+    assert found[0] == ["cell.json", "checkpoints"] and {"--run.resume", "auto"} <= set(started[0][1])
+    assert not (run / "checkpoints").exists(), "of many cells they would fill a disk"
     (where.results / f"{cell.name}.json").unlink()
     run_cell(cell, where)
     assert [program for program, _ in started] == ["train.py", "eval.py", "eval.py"]
+
+
+def test_what_a_killed_training_with_other_options_left_is_not_gone_on_from(tmp_path, started):
+    cell, where = Cell("rft", "id", 0, "rft"), place(tmp_path)
+    run = where.runs / cell.name
+    (run / "checkpoints/000020").mkdir(parents=True)
+    (run / "cell.json").write_text(json.dumps({"options": {"train": ["--run.steps", "9"], "eval": []}, "origin": {}}))
+    run_cell(cell, where)
+    assert "9" not in json.loads((run / "cell.json").read_text())["options"]["train"]
+    assert not (run / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(("what", "count"), [("table4", 3 * (2 + 4 * 2)), ("ablations", 2 * len(ablations.VARIANTS))])
