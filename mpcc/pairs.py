@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mpcc.coco import Box, Coco, ImageEntry, Instance, Region, check_box, check_inside, read_json
+from mpcc.coco import Box, Coco, ImageEntry, Instance, Region, check_box, check_inside
 from mpcc.formats import Evidence, is_ours, our_pairs, pair_id, read_evidence, text_field
+from mpcc.reading import read_json
 from mpcc.rewards import TAGS
 from mpcc.traces import contradiction
 

@@ -23,8 +23,8 @@ from PIL import Image
 
 from mpcc import pages
 from mpcc.benchmark import DIFFICULTIES
-from mpcc.coco import read_json
 from mpcc.progress import counted
+from mpcc.reading import read_json
 from mpcc.rewards import normalise
 
 ACTIONS = ("keep", "drop", "relabel")
