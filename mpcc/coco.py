@@ -74,7 +74,8 @@ def check_inside(box: Box, image: ImageEntry, where: str) -> None:
     if w == 0 or h == 0:
         raise ValueError(f"{where}: bbox {list(box)} is empty; remove the annotation or correct it as [x, y, w, h]")
     beyond = max(-x, -y, x + w - image.width, y + h - image.height)
-    if beyond > EDGE_TOLERANCE:
+    touches = x < min(image.width, x + w) and y < min(image.height, y + h) and x + w > 0 and y + h > 0
+    if beyond > EDGE_TOLERANCE or not touches:
         raise ValueError(
             f"{where}: bbox {list(box)} lies outside its image {image.file_name} of {image.width}x{image.height} pixels"
         )

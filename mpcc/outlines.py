@@ -76,10 +76,19 @@ def check_outline(segmentation: Any, height: int, width: int, where: str) -> lis
 
 def iou(a: Box, b: Box) -> float:
     """The share of two boxes' union that both cover, 0 to 1."""
+    common = _common(a, b)
+    return common / (a[2] * a[3] + b[2] * b[3] - common)
+
+
+def covered(a: Box, b: Box) -> float:
+    """The share of the smaller of two boxes that both cover, 0 to 1; 0 where one is empty."""
+    return _common(a, b) / (min(a[2] * a[3], b[2] * b[3]) or 1.0)
+
+
+def _common(a: Box, b: Box) -> float:
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    common = max(0.0, width) * max(0.0, height)
-    return common / (a[2] * a[3] + b[2] * b[3] - common)
+    return max(0.0, width) * max(0.0, height)
 
 
 def nothing_there(box: Box, segmentation: Any) -> bool:

@@ -98,7 +98,8 @@ class Rejected:
     def settle(self, total: int) -> None:
         """Lists what was rejected of `total` records in a file and warns of it, or refuses all where it is too much.
 
-        The list lies in the folder `rejected` of the cache, if it holds more than the error says. Where that cannot be written, the first reason has to do.
+        The list lies in the folder `rejected` of the cache, if it holds more than the error says. Where that folder
+        cannot be written, the first reason has to do.
 
         Raises:
             ValueError: more than the limit is wrong; begins with the first reason.

@@ -65,6 +65,8 @@ class Config:
     """Smallest box, as a share of its image; concerns pairs made from all instances, not those of a pairs file."""
     max_area: float = 0.5
     """Largest box, as a share of its image: a larger one leaves too little context."""
+    max_bad: float = 0.01
+    """Share of records that may be wrong: they are skipped, counted and listed; above it training is refused."""
 
 
 class MaskedSamples(Sequence[Sample]):
@@ -221,10 +223,10 @@ class MaskedPrediction(Task):
                              others={id: entry_of[name] for id, name in others.items()})
 
     def _load(self, split: str, pairs_file: str) -> MaskedSamples:
-        coco = Coco(self._folder, split)
+        coco = Coco(self._folder, split, self.config.max_bad)
         own = self._folder / f"pairs_{split}.json"
         if pairs_file or own.is_file():
-            pairs = file_pairs(Path(pairs_file) if pairs_file else own, coco)
+            pairs = file_pairs(Path(pairs_file) if pairs_file else own, coco, self.config.max_bad)
         else:
             pairs = instance_pairs(coco, self.config.min_area, self.config.max_area)
         if not pairs:
@@ -274,6 +276,8 @@ def _check(config: Config) -> None:
         raise ValueError(f"held_out = {config.held_out} must be 0 or more pairs")
     if not 0 <= config.traces <= 1:
         raise ValueError(f"traces = {config.traces} must be a share between 0 and 1")
+    if not 0 <= config.max_bad <= 1:
+        raise ValueError(f"max_bad = {config.max_bad} must be a share between 0 and 1")
     if not 0 <= config.min_area < config.max_area <= 1:
         limits = f"min_area = {config.min_area} and max_area = {config.max_area}"
         raise ValueError(f"{limits} must be shares of the image with 0 <= min_area < max_area <= 1")

@@ -224,6 +224,6 @@ def test_reward_and_its_weights(folder):
 
 def test_every_option_is_documented():
     found = options({"task": Config})
-    assert len(found) == 17
+    assert len(found) == 18
     assert all(option.meaning.endswith(".") for option in found.values())
     assert found["task.mask"].choices == ("box", "box_hard", "polygon", "instances", "random_box")
