@@ -212,7 +212,7 @@ def test_no_pair_at_all(folder):
 
 def test_a_missing_image_is_found_before_training(folder):
     (folder / "train2017" / "3.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"3\.png is missing, but .* lists it as image 3"):
+    with pytest.raises(ValueError, match=r"3\.png is missing, but .* lists it as image 3"):
         task(folder).samples()
 
 
