@@ -104,7 +104,8 @@ def test_held_out_pairs_that_are_trained_on_are_refused(folder, tmp_path):
     train = pairs_file(tmp_path / "train.json", pair())
     held_out = pairs_file(tmp_path / "held.json", pair(file_name="2.png", bbox=[12, 10, 40, 30]))
     with pytest.raises(ValueError, match=r"held-out pair val2017/2\.png#12,10,40,30 is the "
-                                         r"training pair train2017/1\.png#11 .*take it out of one; 1 of 1 held-out pairs of .*held\.json"):
+                                         r"training pair train2017/1\.png#11 .*take it out of one; 1 of 1 held-out "
+                                         r"pairs of .*held\.json"):
         task(folder, pairs=train, held_out_pairs=held_out).held_out()
 
 
