@@ -19,8 +19,8 @@ from mpcc.pairs import Pair
 from mpcc.progress import progress_bar
 from mpcc.reading import Rejected, cache_folder
 
-REMEMBERED = 300
-"""Pictures from which on what was found is remembered: fewer are looked at in no time."""
+REMEMBERED = 100
+"""Pictures from which on a bar is shown and what was found is remembered: fewer are looked at in no time."""
 
 _THREADS = min(16, os.cpu_count() or 1)
 
@@ -39,7 +39,9 @@ def without_bad_pictures(coco: Coco, pairs: Sequence[Pair], max_bad: float) -> l
     bad = {}
     with _memory(coco, len(entries)) as known:
         new = [entry for entry in entries if known.get(entry.file_name) != _mark(coco, entry)]
-        with ThreadPoolExecutor(_THREADS) as pool, progress_bar("pictures", len(new), unit="pictures") as bar:
+        shown = len(entries) >= REMEMBERED
+        with (ThreadPoolExecutor(_THREADS) as pool,
+              progress_bar("pictures", len(new), unit="pictures", shown=shown) as bar):
             for entry, error in zip(new, pool.map(lambda entry: _fault(coco, entry), new), strict=True):
                 if error:
                     bad[entry.id] = error
@@ -73,10 +75,12 @@ def trained_on(train: Coco, pairs: Sequence[Pair]) -> Callable[[Coco, Pair], str
     Pictures are the same where their files' content is, whatever they are called. Targets are the same where their
     boxes overlap by half (IoU).
     """
-    by_size: dict[int, dict[str, list[Pair]]] = {}
+    by_picture: dict[str, list[Pair]] = {}
     for pair in pairs:
-        path = train.image_path(pair.image)
-        by_size.setdefault(path.stat().st_size, {}).setdefault(str(path), []).append(pair)
+        by_picture.setdefault(str(train.image_path(pair.image)), []).append(pair)
+    by_size: dict[int, list[str]] = {}
+    for picture in by_picture:
+        by_size.setdefault(os.path.getsize(picture), []).append(picture)
     digests: dict[str, str] = {}
 
     def digest(path: str) -> str:
@@ -86,8 +90,8 @@ def trained_on(train: Coco, pairs: Sequence[Pair]) -> Callable[[Coco, Pair], str
 
     def fault(held_out: Coco, pair: Pair) -> str | None:
         path = held_out.image_path(pair.image)
-        for other, there in by_size.get(path.stat().st_size, {}).items():
-            for trained in there:
+        for other in by_size.get(path.stat().st_size, ()):
+            for trained in by_picture[other]:
                 if iou(trained.target.box, pair.target.box) >= 0.5 and digest(other) == digest(str(path)):
                     return f"held-out pair {pair.id} is the training pair {trained.id} ({other}); take it out of one"
         return None

@@ -19,6 +19,7 @@ MAX_RATIO = 200
 """Longer side over the shorter: the processors of Qwen's models refuse more."""
 
 _ORIENTATION, _BITS = 0x0112, 258
+_BOTH_WAYS = "EXIF turns it (orientation {}), and its boxes may be meant either way; save it upright"
 _TURNED = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
 
@@ -55,13 +56,15 @@ def open_picture(path: str | Path, stated: tuple[int, int] | None = None, boxes:
     if boxes and stated and orientation in _TURNED and pixels.width != pixels.height:
         return _turn(pixels, orientation) if stated == pixels.size[::-1] else pixels
     if boxes:
-        raise ValueError(f"EXIF turns it (orientation {orientation}), and its boxes fit both ways; save it upright")
+        raise ValueError(_BOTH_WAYS.format(orientation))
     return _turn(pixels, orientation)
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
-    """(W, H) in pixels as the header states it, no pixel decoded. Raises as `open_picture`."""
+    """(W, H) in pixels as the header states it, no pixel decoded. Raises as `open_picture` without a stated size."""
     with _opened(path) as image:
+        if (orientation := _orientation(image)) != 1:
+            raise ValueError(_BOTH_WAYS.format(orientation))
         return image.size
 
 

@@ -86,6 +86,12 @@ def test_exif_is_refused_where_the_boxes_fit_both_ways(tmp_path, orientation):
         open_picture(turned(tmp_path, 6, (30, 30)), (30, 30))
 
 
+def test_the_size_of_a_picture_that_exif_turns_is_not_given(tmp_path):
+    assert picture_size(turned(tmp_path, 1)) == (WIDTH, HEIGHT)
+    with pytest.raises(ValueError, match=r"orientation 6.*save it upright"):
+        picture_size(turned(tmp_path, 6))
+
+
 def test_exif_is_applied_where_nothing_refers_to_the_pixels(tmp_path):
     assert np.asarray(open_picture(turned(tmp_path, 3), boxes=False))[:, -12:].min() > 200
 
