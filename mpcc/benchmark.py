@@ -36,15 +36,17 @@ hard/middle/easy (middle is our moderate); `mpcc.formats` converts. After MPCC, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from mpcc.coco import Box, ImageEntry, check_box, check_inside, read_json
+from mpcc.coco import Box, ImageEntry, check_box, check_inside
 from mpcc.formats import CHOOSE, JUDGE, POOL, Evidence, Located, read_evidence, read_pairs, text_field, text_list
+from mpcc.pictures import inside, open_picture, picture_size
+from mpcc.reading import read_json
 from mpcc.rewards import normalise
 from mpcc.views import other_pictures
 
@@ -115,7 +117,7 @@ def read_benchmark(
         sizes: dict[str, tuple[int, int]] = {}
         for found, item in zip(located, items, strict=True):
             if item.file_name not in sizes:
-                sizes[item.file_name] = _size(Path(images) / item.file_name, found.where)
+                sizes[item.file_name] = _size(Path(images), item.file_name, found.where)
             image = ImageEntry(0, item.file_name, *sizes[item.file_name])
             check_inside(item.box, image, found.where)
             read_evidence(found.pair, found.where, image)
@@ -143,7 +145,7 @@ def open_image(item: Item, images: str | Path, file_name: str = "") -> Image.Ima
         FileNotFoundError: it is missing.
         ValueError: it cannot be read (the reason is chained).
     """
-    return _opened(Path(images) / (file_name or item.file_name), f"pair {item.id}", decode=True)
+    return _read(open_picture, Path(images), file_name or item.file_name, f"pair {item.id}")
 
 
 def _item(found: Located, categories: Collection[str] | None) -> Item:
@@ -193,15 +195,15 @@ def _check_options(answer: str, confusing: list[str], irrelevant: list[str], fou
         seen[key] = field
 
 
-def _size(path: Path, where: str) -> tuple[int, int]:
-    return _opened(path, where, decode=False).size
+def _size(images: Path, file_name: str, where: str) -> tuple[int, int]:
+    return _read(picture_size, images, file_name, where)
 
 
-def _opened(path: Path, where: str, decode: bool) -> Image.Image:
+def _read(read: Callable[[Path], Any], images: Path, file_name: str, where: str) -> Any:
+    """What `read` finds in a file of the folder; its errors name the pair."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB") if decode else image
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{where}: file_name: {path} is missing") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{where}: file_name: cannot read {path} as an image: {error}") from error
+        return read(inside(images, file_name))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{where}: file_name: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: file_name: cannot read {images / file_name} as an image: {error}") from error

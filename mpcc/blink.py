@@ -25,6 +25,7 @@ from PIL import Image
 
 from minigrpo.task import Sample
 from mpcc.choices import parse_choice
+from mpcc.pictures import inside, open_picture
 from mpcc.prompts import SYSTEM_PROMPT
 from mpcc.statistics import rate
 
@@ -163,7 +164,7 @@ def pictures(folder: str | Path) -> Callable[[Mapping[str, Any]], Image.Image]:
 
 def _read(path: Path, items: dict[str, dict[str, Item]]) -> None:
     """Adds the items of a file to those of their subtask, by their idx, which no two items of any subtask share."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
     if not any(map(str.strip, lines)):
         raise ValueError(f"{path} holds no item")
     for number, line in enumerate(lines, start=1):
@@ -172,7 +173,7 @@ def _read(path: Path, items: dict[str, dict[str, Item]]) -> None:
         where = f"{path}, line {number}"
         try:
             given = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where} is not whole JSON ({error}): copy or download it again") from error
         if (item := _item(given, where, path.parent)) is None:
             continue
@@ -215,6 +216,10 @@ def _images(given: Mapping[str, Any], where: str, folder: Path, wanted: int) -> 
     for field in _IMAGES[:wanted]:
         if not isinstance(given.get(field), str) or not given[field]:
             raise ValueError(f"{where}: {field} = {given.get(field)!r} is not the path of an image")
+        try:
+            inside(folder, given[field])
+        except ValueError as error:
+            raise ValueError(f"{where}: {field}: {error}") from None
         if not (folder / given[field]).is_file():
             raise FileNotFoundError(f"{where}: {field}: {folder / given[field]} is missing")
     if extra := [field for field in _IMAGES[wanted:] if given.get(field)]:
@@ -224,10 +229,9 @@ def _images(given: Mapping[str, Any], where: str, folder: Path, wanted: int) -> 
 
 def _open(path: Path, item: str) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"item {item}: cannot read {path} as an image ({error}): download it again") from error
+        return open_picture(path, boxes=False)
+    except ValueError as error:
+        raise ValueError(f"item {item}: cannot read {path} as an image: {error}") from error
 
 
 def _record(item: Item, completion: str, system: bool, folder: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minigrpo.files import replacing
-from mpcc.coco import Box, ImageEntry, check_box, check_inside, read_json
+from mpcc.coco import Box, ImageEntry, check_box, check_inside
+from mpcc.reading import read_json
 
 FORMAT, VERSION = "mpcc-pairs", 1
 LEVELS = {"hard": "hard", "middle": "moderate", "easy": "easy"}

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from mpcc.coco import Box, Region, decode_mask
+from mpcc.outlines import Box, Region, decode_mask
 
 Kind = Literal["box", "box_hard", "polygon", "instances", "random_box"]
 Fill = Literal["black", "mean"]

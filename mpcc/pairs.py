@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
-from mpcc.coco import Box, Coco, ImageEntry, Instance, Region, check_box, check_inside, read_json
+from mpcc.coco import Box, Coco, ImageEntry, Instance, Region, check_box, check_inside
 from mpcc.formats import Evidence, is_ours, our_pairs, pair_id, read_evidence, text_field
+from mpcc.outlines import covered
+from mpcc.reading import MAX_BAD, Rejected, read_json, shown, unfit
 from mpcc.rewards import TAGS
 from mpcc.traces import contradiction
+
+FIELDS = frozenset((
+    "id", "file_name", "bbox", "category_name", "difficulty", "confusing", "irrelevant", "supercategory",
+    "annotation_id", "area", "truncated", "others_visible", "rating", "rating_text", "reason", "filled", "scene",
+    "evidence", "part", "half", "image_id", "category_id", "iscrowd", "segmentation", "width", "height",
+))
+"""Fields of a pair in either form, the trace aside, and those that COCO's annotations and images have."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ def instance_pairs(coco: Coco, min_area: float, max_area: float) -> list[Pair]:
     ]
 
 
-def file_pairs(path: Path, coco: Coco) -> list[Pair]:
+def file_pairs(path: Path, coco: Coco, max_bad: float = MAX_BAD) -> list[Pair]:
     """Pairs of a file in our format (`mpcc.benchmark` describes it) or the authors' for training, taken as they are.
 
     The latter is a list of objects with `file_name`, `bbox` [x, y, w, h] in pixels, `category_name`, and optionally
@@ -66,28 +76,44 @@ def file_pairs(path: Path, coco: Coco) -> list[Pair]:
     counts such traces and names the first record. Wording is judged by rules that may err, and the authors' own file
     has to load, so that they are no error. A last sentence that names no category at all passes.
 
+    A wrong record is left out, counted and listed (`mpcc.reading.Rejected`): an unknown field, a category or image that
+    the annotations lack, a box outside its image, the annotation of another object, a tag or special token.
+
+    Args:
+        max_bad: Share of the records that may be wrong.
+
     Raises:
         FileNotFoundError: no such file.
-        ValueError: broken JSON, or an unusable record: names the file, the record's place or id, and the field.
+        ValueError: broken JSON, or too many wrong records: names the file, the record's place or id, and the field.
     """
     content = read_json(path, "a pairs file is a JSON list of file_name, bbox, category_name, …")
     images = {image.file_name: image for image in coco.images.values()}
     if is_ours(content):
-        _, located = our_pairs(content, path)
-        own = [
-            replace(_file_pair(found.pair, found.where, coco, images, "trace"), id=found.pair["id"])
-            for found in located
-        ]
-        return _without_wrong_traces(own, [found.where for found in located], coco)
-    if not isinstance(content, list):
+        _, ours = our_pairs(content, path)
+        located, trace_field = [(found.where, found.pair) for found in ours], "trace"
+    elif isinstance(content, list):
+        located, trace_field = [(f"{path}[{place}]", record) for place, record in enumerate(content)], "cot_data"
+    else:
         raise ValueError(f"{path} is not a pairs file: its top level must be a list, or an object with a format")
     pairs: list[Pair] = []
-    seen: dict[str, int] = defaultdict(int)
-    for place, record in enumerate(content):
-        pair = _file_pair(record, f"{path}[{place}]", coco, images, "cot_data")
+    places: list[str] = []
+    seen: Counter[str] = Counter()
+    rejected = Rejected(path, "pairs", max_bad)
+    for where, record in located:
+        try:
+            pair = _file_pair(record, where, coco, images, trace_field)
+        except ValueError as error:
+            rejected.add(error)
+            continue
         seen[pair.id] += 1
-        pairs.append(pair if seen[pair.id] == 1 else replace(pair, id=f"{pair.id}~{seen[pair.id]}"))
-    return _without_wrong_traces(pairs, [f"{path}[{place}]" for place in range(len(pairs))], coco)
+        if trace_field == "trace":
+            pair = replace(pair, id=record["id"])
+        elif seen[pair.id] > 1:
+            pair = replace(pair, id=f"{pair.id}~{seen[pair.id]}")
+        pairs.append(pair)
+        places.append(where)
+    rejected.settle(len(located))
+    return _without_wrong_traces(pairs, places, coco)
 
 
 def _without_wrong_traces(pairs: list[Pair], where: list[str], coco: Coco) -> list[Pair]:
@@ -105,16 +131,21 @@ def _without_wrong_traces(pairs: list[Pair], where: list[str], coco: Coco) -> li
 def _file_pair(record: object, where: str, coco: Coco, images: dict[str, ImageEntry], trace_field: str) -> Pair:
     if not isinstance(record, dict):
         raise ValueError(f"{where} is not an object with file_name, bbox and category_name")
+    _check_fields(record, where, trace_field)
     name, answer = text_field(record, "file_name", where), text_field(record, "category_name", where)
     if not name or not answer:
         raise ValueError(f"{where} lacks {'category_name' if name else 'file_name'}")
     if name not in images:
         raise ValueError(f"{where}: {coco.path} lists no image {name!r}")
+    if answer not in coco.categories:
+        raise ValueError(f"{where}: category_name {shown(answer)} is no category of {coco.path}")
     image, box = images[name], check_box(record.get("bbox"), where)
     check_inside(box, image, where)
     trace = text_field(record, trace_field, where)
     if trace and any(tag in trace for tag in TAGS):
         raise ValueError(f"{where}: {trace_field} holds a tag; keep the reasoning alone, the tags are added")
+    if trace and (reason := unfit(trace)):
+        raise ValueError(f"{where}: {trace_field} {reason}; remove it")
     found = _annotation(record, where, coco, image, box, answer)
     target = replace(found, box=box) if found else Region(box=box)
     return Pair(
@@ -129,9 +160,22 @@ def _annotation(record: dict, where: str, coco: Coco, image: ImageEntry, box: Bo
     wanted = record.get("annotation_id")
     if wanted is None:
         return coco.find(image, answer, box)
-    if wanted not in (instance.id for instance in coco.by_image.get(image.id, [])):
-        raise ValueError(f"{where}: image {image.file_name} has no annotation {wanted!r}; correct annotation_id")
-    return coco.instances[wanted]
+    found = coco.instances.get(wanted) if type(wanted) is int else None
+    if found is None or found.image_id != image.id:
+        raise ValueError(f"{where}: image {image.file_name} has no annotation {shown(wanted)}; correct annotation_id")
+    if found.category != answer or covered(found.box, box) < 0.5:
+        other = f"annotation {wanted} is of a {found.category} with bbox {list(found.box)}"
+        raise ValueError(f"{where}: {other}, not of what category_name and bbox say; correct annotation_id")
+    return found
+
+
+def _check_fields(record: dict, where: str, trace_field: str) -> None:
+    """Raises ValueError for a field that no pair of this form has: misspelt, it would be passed over."""
+    known = {*FIELDS, trace_field}
+    if unknown := next((field for field in record if field not in known), None):
+        near = get_close_matches(unknown, known, n=1) or [trace_field if unknown in ("trace", "cot_data") else None]
+        hint = f"did you mean {near[0]!r}?" if near[0] else "remove it"
+        raise ValueError(f"{where}: field {shown(unknown)} is unknown; {hint}")
 
 
 def _pair_id(coco: Coco, image: ImageEntry, target: Region) -> str:

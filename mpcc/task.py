@@ -16,6 +16,7 @@ from typing import Literal
 from minigrpo.task import Answer, Completion, GroupContext, Sample, Task
 from mpcc import prompts
 from mpcc.coco import Coco, ImageEntry
+from mpcc.inspection import outline_fault, trained_on, without_bad_pictures, without_pairs
 from mpcc.masks import Fill, Kind, apply_mask, check_choice, hidden_region, others_visible
 from mpcc.pairs import Pair, file_pairs, instance_pairs
 from mpcc.rewards import REWARD_WEIGHTS, Similarity, Variant, reward_terms
@@ -65,6 +66,8 @@ class Config:
     """Smallest box, as a share of its image; concerns pairs made from all instances, not those of a pairs file."""
     max_area: float = 0.5
     """Largest box, as a share of its image: a larger one leaves too little context."""
+    max_bad: float = 0.01
+    """Share of records that may be wrong: they are skipped, counted and listed; above it training is refused."""
 
 
 class MaskedSamples(Sequence[Sample]):
@@ -204,15 +207,24 @@ class MaskedPrediction(Task):
 
     @cached_property
     def _train(self) -> MaskedSamples:
-        samples, config = self._load(self.config.train_split, self.config.pairs), self.config
+        samples, config = self._all_train, self.config
         pairs = samples.pairs if config.half == "all" else _of_half(samples.pairs, config.half, config.halves)
         pairs = _keep_traces(pairs, config.traces)
         self._traces = [pair.trace for pair in pairs if pair.trace]
         return MaskedSamples(samples.coco, pairs, config)
 
     @cached_property
+    def _all_train(self) -> MaskedSamples:
+        return self._load(self.config.train_split, self.config.pairs)
+
+    @cached_property
     def _held_out(self) -> MaskedSamples:
         samples = self._load(self.config.held_out_split, self.config.held_out_pairs)
+        fault = trained_on(self._all_train.coco, self._all_train.pairs)
+        source = self.config.held_out_pairs or samples.coco.path
+        apart = without_pairs(samples.pairs, partial(fault, samples.coco), source, "held-out pairs",
+                              self.config.max_bad)
+        samples = MaskedSamples(samples.coco, apart, self.config)
         count = min(self.config.held_out, len(samples))
         chosen = sorted(random.Random("held out").sample(range(len(samples)), count))
         entry_of = {pair.image.file_name: pair.image for pair in samples.pairs}
@@ -221,18 +233,18 @@ class MaskedPrediction(Task):
                              others={id: entry_of[name] for id, name in others.items()})
 
     def _load(self, split: str, pairs_file: str) -> MaskedSamples:
-        coco = Coco(self._folder, split)
+        coco = Coco(self._folder, split, self.config.max_bad)
         own = self._folder / f"pairs_{split}.json"
         if pairs_file or own.is_file():
-            pairs = file_pairs(Path(pairs_file) if pairs_file else own, coco)
+            pairs = file_pairs(Path(pairs_file) if pairs_file else own, coco, self.config.max_bad)
         else:
             pairs = instance_pairs(coco, self.config.min_area, self.config.max_area)
         if not pairs:
             raise ValueError(f"no object to hide in {pairs_file or coco.path}: check the file, min_area and max_area")
-        for pair in pairs:
-            coco.image_path(pair.image)
-            if self.config.mask == "polygon" and not pair.target.segmentation:
-                raise ValueError(f"{pair.id} has no outline: mask = 'polygon' needs a segmentation; take mask = 'box'")
+        pairs = without_bad_pictures(coco, pairs, self.config.max_bad)
+        if self.config.mask == "polygon":
+            source = pairs_file or coco.path
+            pairs = without_pairs(pairs, outline_fault, source, "pairs to outline", self.config.max_bad)
         return MaskedSamples(coco, pairs, self.config)
 
     @cached_property
@@ -274,6 +286,8 @@ def _check(config: Config) -> None:
         raise ValueError(f"held_out = {config.held_out} must be 0 or more pairs")
     if not 0 <= config.traces <= 1:
         raise ValueError(f"traces = {config.traces} must be a share between 0 and 1")
+    if not 0 <= config.max_bad < 1:
+        raise ValueError(f"max_bad = {config.max_bad} must be a share: 0 or more, and below 1")
     if not 0 <= config.min_area < config.max_area <= 1:
         limits = f"min_area = {config.min_area} and max_area = {config.max_area}"
         raise ValueError(f"{limits} must be shares of the image with 0 <= min_area < max_area <= 1")

@@ -24,7 +24,7 @@ def write_split(folder, split, annotations, images=3):
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     (folder / split).mkdir()
     for i in range(1, images + 1):
-        pixels = np.random.default_rng(i).integers(1, 256, (80, 100, 3), dtype=np.uint8)
+        pixels = np.random.default_rng([i, *split.encode()]).integers(1, 256, (80, 100, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / split / f"{i}.png")
         entries.append({"id": i, "file_name": f"{i}.png", "width": 100, "height": 80})
     categories = [{"id": id, "name": name, "supercategory": above} for id, (name, above) in NAMES.items()]

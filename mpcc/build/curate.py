@@ -23,8 +23,8 @@ from PIL import Image
 
 from mpcc import pages
 from mpcc.benchmark import DIFFICULTIES
-from mpcc.coco import read_json
 from mpcc.progress import counted
+from mpcc.reading import read_json
 from mpcc.rewards import normalise
 
 ACTIONS = ("keep", "drop", "relabel")
@@ -83,7 +83,8 @@ def apply_decisions(
     """New pairs, in their order: dropped ones left out, relabelled ones changed, all others as they are.
 
     Another difficulty removes `reason`, which names a kind of reasoning of the former level. Another answer
-    removes `trace`, which reasons towards the former one, and takes the supercategory that the name has in other pairs.
+    removes `trace` and `annotation_id`, which are of the former one, and takes the supercategory that the name has in
+    other pairs.
 
     Args:
         decisions: From `read_decisions`, about the same pairs.
@@ -107,7 +108,8 @@ def _relabelled(
         pair.pop("reason", None)
     if answer and answer != pair["category_name"]:
         pair |= {"category_name": answer, "supercategory": supercategories.get(answer, "")}
-        pair.pop("trace", None)
+        for field in ("trace", "annotation_id"):
+            pair.pop(field, None)
     return pair
 
 

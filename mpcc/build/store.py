@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpcc.coco import read_json
 from mpcc.formats import FORMAT, VERSION, our_pairs, write_json
+from mpcc.reading import read_json
 
 STAGES = ("candidates", "screen", "difficulty", "distractors", "traces", "curate", "split")
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpcc.coco import read_json
+from mpcc.reading import read_json
 
 FORMAT, VERSION, SEED = "mpcc-halves", 1, 0
 FOLDER = Path(__file__).parent

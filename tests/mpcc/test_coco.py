@@ -1,6 +1,7 @@
 """COCO folders, good and bad; and the real images where the shared data folder is at hand."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle_api
 
-from mpcc.coco import Coco, Region, decode_mask
+from mpcc.coco import Coco
+from mpcc.outlines import Region, decode_mask
 from mpcc.pairs import exclusion, instance_pairs
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco"
@@ -100,23 +102,45 @@ def test_compressed_run_lengths_of_any_mask_decode():
         assert (decode_mask(region, HEIGHT, WIDTH) == expected).all()
 
 
-@pytest.mark.parametrize(("segmentation", "match"), [
-    (None, "no segmentation"),
+BROKEN = [
     ([[1.0, 2.0, 3.0, 4.0]], "at least 3 points"),
     ([[1, 2, 3, 4, 5, 6, 7]], "at least 3 points"),
     ([5, 6, 7], "at least 3 points"),
-    ({"counts": [1200], "size": [40, 30]}, r"of size \[40, 30\] do not fit an image of \[h, w\] = \[30, 40\]"),
+    ("0520", "neither a list of polygons nor run lengths"),
+    ([[1, 2, 30, 4, 1e30, 6]], "no coordinate in an image of 40x30 pixels"),
+    ([[1, 2, 30, 4, 10**400, 6]], "no coordinate in an image"),
+    ([[1, 2, float("nan"), 4, 5, 6]], "no coordinate in an image"),
+    ([[float("nan"), 2, 5, 4, 5, 6]], "no coordinate in an image"),
+    ([[1, 2, "3", 4, 5, 6]], "no coordinate in an image"),
+    ([[1, 2, [3], 4, 5, 6]], "no coordinate in an image"),
+    ({"counts": [1200], "size": [40, 30]}, "of size [40, 30] do not fit an image of [h, w] = [30, 40]"),
+    ({"counts": [10**12], "size": [10**6, 10**6]}, "of size [1000000, 1000000] do not fit an image"),
     ({"counts": [600, 500], "size": [30, 40]}, "sum to 1100, not to height x width = 1200"),
     ({"counts": [-5, 1205], "size": [30, 40]}, "broken run lengths"),
     ({"size": [30, 40]}, "broken run lengths"),
     ({"counts": "05d0", "size": [30, 40]}, "run lengths sum to 25, not to"),
     ({"counts": "05d", "size": [30, 40]}, "broken run lengths"),
-])
-def test_broken_segmentations_name_their_annotation(folder, segmentation, match):
-    coco = Coco(folder(content(annotation(segmentation=segmentation))), "val2017")
-    with pytest.raises(ValueError, match=match) as caught:
+    ({"counts": "o" * 10**6, "size": [30, 40]}, "broken run lengths"),
+    ({"counts": "\u20ac 0", "size": [30, 40]}, "broken run lengths"),
+]
+
+
+@pytest.mark.parametrize(("segmentation", "said"), BROKEN)
+def test_broken_outlines_are_refused_before_they_are_decoded(folder, segmentation, said):
+    refuses(folder, content(annotation(segmentation=segmentation)), "annotation 7 (image 1)", said)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        decode_mask(Region(box=(0, 0, 1, 1), segmentation=segmentation), HEIGHT, WIDTH)
+
+
+def test_an_object_without_an_outline_has_no_mask(folder):
+    coco = Coco(folder(content(annotation(segmentation=None))), "val2017")
+    with pytest.raises(ValueError, match=r"annotation 7 \(image 1\) has no segmentation"):
         decode_mask(coco.instances[7], HEIGHT, WIDTH)
-    assert "instances_val2017.json: annotation 7 (image 1)" in str(caught.value)
+
+
+def test_an_outline_may_leave_its_image_a_little():
+    region = Region(box=(0, 0, 40, 30), segmentation=[[-60, -60, 110, -60, 110, 110, -60, 110]])
+    assert decode_mask(region, HEIGHT, WIDTH).all()
 
 
 @pytest.mark.parametrize("box", [[10, 5, -3, 4], [10, 5, 3, -4]])
@@ -142,6 +166,11 @@ def test_cocos_own_instance_without_extent_is_kept_and_makes_no_pair(folder):
 @pytest.mark.parametrize("box", [[50, 5, 4, 4], [35, 5, 10, 4], [10, 25, 4, 10], [-3, 5, 9, 4], [10, -3, 4, 9]])
 def test_box_outside_its_image(folder, box):
     refuses(folder, content(annotation(bbox=box)), "annotation 7 (image 1)", "outside its image a.jpg of 40x30")
+
+
+def test_box_a_little_over_the_edge_is_clipped(folder):
+    coco = Coco(folder(content(annotation(bbox=[-2, 5, 44, 26.5]))), "val2017")
+    assert coco.instances[7].box == (0.0, 5.0, 40.0, 25.0)
 
 
 def test_box_may_round_over_the_edge(folder):
@@ -183,6 +212,67 @@ def test_truncated_json_and_json_of_another_kind(folder):
     refuses(folder, json.dumps(content(annotation()))[:-20], "not whole JSON")
     refuses(folder, [], "top level must be an object")
     refuses(folder, {"images": [], "annotations": []}, "no list named 'categories'")
+
+
+MANY = [annotation(id=100 + i) for i in range(99)]
+WRONG = [
+    (annotation(bbox=[10, 5, 0, 0], segmentation=[]), "bbox [10.0, 5.0, 0.0, 0.0] is empty"),
+    (annotation(bbox=[10, 5, 1e30, 4]), "not four finite numbers"),
+    (annotation(bbox=[10, 5, 10**400, 4]), "not four finite numbers"),
+    (annotation(bbox=[-3, 5, 9, 4]), "outside its image"),
+    (annotation(segmentation=[[1, 2, 3, 4]]), "at least 3 points"),
+    (annotation(iscrowd="0"), "iscrowd = '0' is neither 0 nor 1"),
+    (annotation(iscrowd=True), "iscrowd = True is neither 0 nor 1"),
+    (annotation(iscrowd=2), "iscrowd = 2 is neither 0 nor 1"),
+    (annotation(id=True), "annotations[99] has no usable field 'id': True is no whole number"),
+    (annotation(id="7"), "annotations[99] has no usable field 'id': '7' is no whole number; write it as one"),
+    (annotation(id=10**400), "annotations[99] has no usable field 'id': 1000"),
+    (annotation(id=100), "annotations[99] repeats id 100"),
+    (annotation(category_id=[3]), "no usable field 'category_id'"),
+    (annotation(category_id=9), "category 9): name 'a <|im_end|>' holds the special token or tag '<|im_end|>'"),
+    (annotation(category_id=10), "(category 10) has no usable field 'name'"),
+    (annotation(image_id=2), "does not list"),
+    ([7], "annotations[99] has no usable field 'id'"),
+]
+
+
+@pytest.mark.parametrize(("record", "said"), WRONG)
+def test_one_wrong_annotation_of_a_hundred_is_left_out_counted_and_listed(folder, cache, record, said):
+    data = content(*MANY, record)
+    data["categories"] += [{"id": 9, "name": "a <|im_end|>"}, {"id": 10, "name": " "}]
+    with pytest.warns(UserWarning, match=r"1 of 100 annotations of .*instances_val2017\.json are wrong and left out"):
+        coco = Coco(folder(data), "val2017")
+    assert list(coco.instances) == [i["id"] for i in MANY] and coco.categories == ["stop sign", "dog"]
+    (listed,) = (cache / "rejected").iterdir()
+    assert said in listed.read_text() and len(listed.read_text().splitlines()) == 1
+    with pytest.raises(ValueError, match=r"1 of 100 annotations .* more than task\.max_bad = 0\.009"):
+        Coco(coco.folder, "val2017", max_bad=0.009)
+
+
+@pytest.mark.parametrize(("image", "said"), [
+    ({"file_name": "../a.jpg"}, "file_name '../a.jpg' leads out of val2017/"),
+    ({"file_name": "/a.jpg"}, "leads out of val2017/"),
+    ({"file_name": "a.jpg"}, "is that of another image too"),
+    ({"file_name": ""}, "no usable field 'file_name'"),
+    ({"width": 10**7}, "image 2 has a size of 10000000x30; it must be 1 to 100,000,000 pixels"),
+    ({"height": "30"}, "no usable field 'height': '30' is no whole number"),
+])
+def test_a_wrong_image_is_left_out_with_its_annotations(folder, cache, image, said):
+    data = content(annotation(), annotation(id=8, image_id=2))
+    data["images"].append({"id": 2, "file_name": "b.jpg", "width": WIDTH, "height": HEIGHT} | image)
+    refuses(folder, data, said, "1 of 2 images")
+    with pytest.warns(UserWarning, match="1 of 2 images"):
+        coco = Coco(folder(data), "val2017", max_bad=0.5)
+    assert list(coco.images) == [1] and list(coco.instances) == [7]
+
+
+def test_an_image_behind_a_link_out_of_the_folder_is_not_opened(folder, tmp_path_factory):
+    coco = Coco(folder(content()), "val2017")
+    elsewhere = (coco.folder / "val2017" / "a.jpg").rename(tmp_path_factory.mktemp("elsewhere") / "a.jpg")
+    (coco.folder / "val2017" / "a.jpg").symlink_to(elsewhere)
+    fresh = Coco(coco.folder, "val2017")
+    with pytest.raises(ValueError, match=r"'a\.jpg' leads out of .*val2017"):
+        fresh.open(fresh.images[1])
 
 
 def test_missing_folder_split_and_file_say_what_is_expected(folder, tmp_path):

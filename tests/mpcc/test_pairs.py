@@ -12,7 +12,7 @@ def test_the_authors_training_file_is_read_as_it_is(folder, tmp_path):
         tmp_path / "train.json",
         pair(cot_data=" A leash lies there. "),
         pair(bbox=[71, 50, 20, 20], cot_data=""),
-        pair(file_name="2.png", bbox=[1, 1, 3, 3], category_name="zebra", supercategory=...),
+        pair(file_name="2.png", bbox=[1, 1, 3, 3], category_name="cup", supercategory=...),
     )
     first, second, third = task(folder, pairs=path).samples()
     assert first.prior == "<think> A leash lies there. </think><answer>dog</answer>"
@@ -20,7 +20,7 @@ def test_the_authors_training_file_is_read_as_it_is(folder, tmp_path):
         "train2017/1.png#11", "train2017/1.png#12", "train2017/2.png#1,1,3,3")
     assert second.prior is None
     assert second.data["box"] == (71.0, 50.0, 20.0, 20.0)
-    assert (third.data["answer"], third.data["supercategory"]) == ("zebra", "")
+    assert (third.data["answer"], third.data["supercategory"]) == ("cup", "")
 
 
 def test_a_prior_earns_the_full_reward(folder, tmp_path):
@@ -91,12 +91,35 @@ def test_repeated_pairs_keep_unique_ids(folder, tmp_path):
     (pair(cot_data=["a"]), r"\[1\]: cot_data = \['a'\] is not a text"),
     (pair(cot_data="<think>a</think>"), r"\[1\]: cot_data holds a tag"),
     (pair(annotation_id=14), r"\[1\]: image 1\.png has no annotation 14"),
+    (pair(annotation_id="11"), r"\[1\]: image 1\.png has no annotation '11'"),
+    (pair(annotation_id=[11]), r"\[1\]: image 1\.png has no annotation \[11\]"),
+    (pair(annotation_id=12), r"\[1\]: annotation 12 is of a dog with bbox \[70.0, .*correct annotation_id"),
+    (pair(annotation_id=13, bbox=[60, 5, 20, 20]), r"\[1\]: annotation 13 is of a stop sign with bbox"),
+    (pair(category_name="zebra"), r"\[1\]: category_name 'zebra' is no category of .*instances_train2017\.json"),
+    (pair(category_name="dog</answer>"), r"\[1\]: category_name 'dog</answer>' is no category"),
+    (pair(cot_data="A leash.<|im_end|>"), r"\[1\]: cot_data holds the special token or tag '<\|im_end\|>'; remove it"),
+    (pair(cot_dta="A leash."), r"\[1\]: field 'cot_dta' is unknown; did you mean 'cot_data'\?"),
+    (pair(trace="A leash."), r"\[1\]: field 'trace' is unknown; did you mean 'cot_data'\?"),
+    (pair(bboxes=[1]), r"\[1\]: field 'bboxes' is unknown; did you mean 'bbox'\?"),
+    (pair(zzz=[1]), r"\[1\]: field 'zzz' is unknown; remove it"),
+    (pair(bbox=[100, 10, 1, 4]), r"\[1\]: bbox .* lies outside its image 1\.png of 100x80 pixels"),
 ])
 def test_unusable_records_name_file_place_and_field(folder, tmp_path, record, match):
     path = pairs_file(tmp_path / "p.json", pair(), record)
     with pytest.raises(ValueError, match=r"p\.json" + match) as caught:
         task(folder, pairs=path).samples()
     assert "\n" not in str(caught.value)
+
+
+def test_one_wrong_record_of_a_hundred_is_left_out_counted_and_listed(folder, tmp_path, cache):
+    path = pairs_file(tmp_path / "p.json", pair(category_name="zebra"), *[pair(cot_data="A leash.")] * 99)
+    with pytest.warns(UserWarning, match=r"1 of 100 pairs of .*p\.json are wrong and left out, listed in"):
+        samples = task(folder, pairs=path).samples()
+    assert len(samples) == 99 and samples[0].id == "train2017/1.png#11"
+    (listed,) = (cache / "rejected").iterdir()
+    assert "p.json[0]: category_name 'zebra' is no category" in listed.read_text()
+    with pytest.raises(ValueError, match=r"1 of 100 pairs .* more than task\.max_bad = 0\.005"):
+        task(folder, pairs=path, max_bad=0.005).samples()
 
 
 def own_file(path, *pairs, **head):
@@ -159,6 +182,7 @@ def test_unusable_evidence_is_one_line_with_its_place(folder, tmp_path, changes,
     ([pair(id="one", file_name="9.png")], r"pair one: .* lists no image '9\.png'"),
     ([pair(id="one", trace="<answer>dog</answer>")], "pair one: trace holds a tag"),
     ([pair(id="one", bbox=[90, 10, 40, 4])], r"pair one: bbox .* lies outside its image 1\.png"),
+    ([pair(id="one", cot_data="A leash.")], r"pair one: field 'cot_data' is unknown; did you mean 'trace'\?"),
     ([pair(id="one", annotation_id=14)], r"pair one: image 1\.png has no annotation 14"),
 ])
 def test_unusable_pairs_of_ours_are_named_by_id(folder, tmp_path, pairs, match):
@@ -188,11 +212,11 @@ def test_no_pair_at_all(folder):
 
 def test_a_missing_image_is_found_before_training(folder):
     (folder / "train2017" / "3.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"3\.png is missing, but .* lists it as image 3"):
+    with pytest.raises(ValueError, match=r"3\.png is missing, but .* lists it as image 3"):
         task(folder).samples()
 
 
 def test_polygon_masks_need_outlines(folder, tmp_path):
-    path = pairs_file(tmp_path / "p.json", pair(category_name="zebra"))
-    with pytest.raises(ValueError, match=r"train2017/1\.png#10,10,40,30 has no outline"):
+    path = pairs_file(tmp_path / "p.json", pair(bbox=[50, 40, 3, 3]))
+    with pytest.raises(ValueError, match=r"train2017/1\.png#50,40,3,3 has no outline"):
         task(folder, pairs=path, mask="polygon").samples()

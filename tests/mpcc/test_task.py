@@ -111,6 +111,8 @@ def test_without_coco_the_scenes_are_used(folder, monkeypatch):
     ({"reward": "eq4"}, "reward = 'eq4' is unknown: choose one of eq3, scripted"),
     ({"levenshtein": "ratio"}, "levenshtein = 'ratio' is unknown: choose one of distance, indel"),
     ({"without": "length"}, "without = 'length' is unknown"),
+    ({"max_bad": 1.0}, "max_bad = 1.0 must be a share"),
+    ({"max_bad": float("nan")}, "max_bad = nan must be a share"),
     ({"held_out": -1}, "held_out = -1 must be 0 or more"),
     ({"min_area": 0.6}, "min_area = 0.6 and max_area = 0.5 must be shares"),
     ({"max_area": 1.5}, "0 <= min_area < max_area <= 1"),
@@ -224,6 +226,6 @@ def test_reward_and_its_weights(folder):
 
 def test_every_option_is_documented():
     found = options({"task": Config})
-    assert len(found) == 17
+    assert len(found) == 18
     assert all(option.meaning.endswith(".") for option in found.values())
     assert found["task.mask"].choices == ("box", "box_hard", "polygon", "instances", "random_box")
