@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from minigrpo.config import load_config
 from minigrpo.launch import Program, one_line_interrupts
@@ -39,13 +39,14 @@ from minigrpo.progress import figures
 from minigrpo.ranks import Ranks
 from minigrpo.replica import refresh
 from minigrpo.rollout import answer
-from minigrpo.sampler import Outcome, Sampler
+from minigrpo.sampler import Sampler, outcomes
 from minigrpo.sampling import Sampling
 from minigrpo.saving import Saves
 from minigrpo.sections import Config
-from minigrpo.step import Training, compare_groups, load_samples, prior_groups, reward_groups, sample_groups, update
+from minigrpo.step import compare_groups, load_samples, prior_groups, reward_groups, sample_groups, update
 from minigrpo.stopping import StopSignal
-from minigrpo.task import GroupContext, Stage, Task
+from minigrpo.task import Task
+from minigrpo.training import Training, make_sampler
 
 Evaluate = Callable[[VLM], dict[str, float]]
 
@@ -76,6 +77,7 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
             saves = Saves(training, sampler, at, log, stop)
             if at.step:
                 log.say(f"going on from step {at.steps} of {config.steps}, {log.beginning.checkpoint}")
+            training.look_ahead()
             if not at.scores:
                 size = sum(p.numel() for p in replica.net.parameters()) / 1e6
                 log.say(f"{path}: {size:.1f}M parameters, {len(task.samples())} samples, {ranks.size} rank(s) on "
@@ -135,21 +137,6 @@ def run_stage(training: Training, sampler: Sampler, at: Progress, log: RunLog, s
         log.step(at.steps + 1, found)
         log.check(at.steps + 1, found, metrics)
         saves.step(found)
-
-
-def outcomes(indices: Sequence[int], contexts: Sequence[GroupContext]) -> list[Outcome]:
-    """What a sampler learns of this rank's groups: the rewards of what the policy drew."""
-    return [Outcome(i, tuple(r for r, prior in zip(c.rewards.tolist(), c.group.is_prior, strict=True) if not prior))
-            for i, c in zip(indices, contexts, strict=True)]
-
-
-def make_sampler(config: Config, task: Task, stage: Stage, ranks: Ranks) -> Sampler:
-    """The stage's sampler, made before anything is loaded: too few samples are said at once."""
-    section = "rollout" if stage.policy else "sft"
-    count = getattr(config, section).prompts_per_step
-    if count < ranks.size:
-        raise ValueError(f"{section}.prompts_per_step = {count} leaves one of {ranks.size} ranks idle")
-    return task.sampler(len(task.samples()), count, config.run.seed, config.rollout.resample_rounds)
 
 
 def main() -> None:

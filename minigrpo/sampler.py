@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minigrpo.task import GroupContext
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,9 @@ class Sampler:
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over what `state` gave."""
+
+
+def outcomes(indices: Sequence[int], contexts: Sequence[GroupContext]) -> list[Outcome]:
+    """What a sampler learns of this rank's groups: the rewards of what the policy drew."""
+    return [Outcome(i, tuple(r for r, prior in zip(c.rewards.tolist(), c.group.is_prior, strict=True) if not prior))
+            for i, c in zip(indices, contexts, strict=True)]

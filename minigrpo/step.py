@@ -54,10 +54,7 @@ def sample_groups(training: Training, samples: Sequence[Sample], step: int) -> l
     with_priors = grpo.prior and (grpo.prior_until == 0 or step < grpo.prior_until)
     prompts, sizes, parts = [], [], []
     for sample in samples:
-        priors = encode_priors(training, sample) if with_priors else []
-        if (longest := max(map(len, priors), default=0)) > rollout.max_new_tokens:
-            raise ValueError(f"prior of sample {sample.id} has {longest} tokens, more than rollout.max_new_tokens = "
-                             f"{rollout.max_new_tokens} allows a completion: raise that, or shorten the trajectory")
+        priors = training.encode_priors(sample, rollout.max_new_tokens) if with_priors else []
         with guarded(task, "views", sample):
             shown, from_views = task.views(sample, step), task.draw_from(sample, step)
         views = {name: training.encode(replace(sample, id=f"{sample.id}/{name}", images=tuple(images)))
@@ -84,16 +81,9 @@ def sample_groups(training: Training, samples: Sequence[Sample], step: int) -> l
     return groups
 
 
-def encode_priors(training: Training, sample: Sample) -> list[Tensor]:
-    """The texts of `Task.slots`, as tokens int64 [n] each."""
-    with guarded(training.task, "slots", sample):
-        texts = list(training.task.slots(sample))
-    return [training.roles.replica.encode_completion(text, f"prior of sample {sample.id}") for text in texts]
-
-
 def prior_groups(training: Training, samples: Sequence[Sample]) -> list[Group]:
     """What is imitated: each sample that has any, with its priors as the only completions."""
-    priors = [encode_priors(training, sample) for sample in samples]
+    priors = [training.encode_priors(sample) for sample in samples]
     return [Group(training.encode(sample), texts, sources=["prior"] * len(texts))
             for sample, texts in zip(samples, priors, strict=True) if texts]
 

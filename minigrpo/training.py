@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
 from minigrpo.models import VLM
 from minigrpo.optim import make_optimizer
 from minigrpo.ranks import Ranks
 from minigrpo.replica import Roles, load_roles
+from minigrpo.reward import guarded
+from minigrpo.sampler import Sampler
 from minigrpo.sampling import Sampling
 from minigrpo.sections import Config, OptimConfig
 from minigrpo.task import Sample, Stage, Task
+
+LOOKED_AT = 64
+"""Samples that are encoded before the first step; every other one when it is drawn, and the run is saved then."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,32 @@ class Training:
         """The prompt of a sample, refused where it is too long."""
         return self.roles.replica.encode(sample, self.config.rollout.max_prompt_tokens)
 
+    def encode_priors(self, sample: Sample, most: int | None = None) -> list[Tensor]:
+        """The texts of `Task.slots`, as tokens int64 [n] each. Raises ValueError for one of more than `most` tokens."""
+        with guarded(self.task, "slots", sample):
+            texts = list(self.task.slots(sample))
+        where = f"prior of sample {sample.id}"
+        priors = [self.roles.replica.encode_completion(text, where) for text in texts]
+        if most is not None and (longest := max(map(len, priors), default=0)) > most:
+            raise ValueError(f"{where} has {longest} tokens, more than rollout.max_new_tokens = {most} allows a "
+                             "completion: raise that, or shorten the trajectory")
+        return priors
+
+    def look_ahead(self) -> None:
+        """Encodes `LOOKED_AT` samples, spread over all, before the first step: what is too long is said at once.
+
+        Raises:
+            SharedError: a prompt or a prior is too long, or cannot be encoded; raised on every rank.
+        """
+        samples, with_priors = self.task.samples(), self.stage.sft or self.config.grpo.prior
+        most = self.config.rollout.max_new_tokens if self.stage.policy else None
+        with self.ranks.together():
+            for i in self.ranks.share(range(0, len(samples), math.ceil(len(samples) / LOOKED_AT))):
+                sample = samples[i]
+                self.encode(sample)
+                if with_priors:
+                    self.encode_priors(sample, most)
+
     def batches(self, groups: Sequence[Group]) -> list[Packed]:
         """Micro-batches of this rank's groups, as many on every rank, as all must run the same collectives.
 
@@ -59,6 +92,15 @@ class Training:
 def stage_optim(config: Config, stage: Stage) -> OptimConfig:
     """`config.optim`, at the learning rate of imitation where nothing else is learned."""
     return config.optim if stage.policy else replace(config.optim, lr=config.sft.lr)
+
+
+def make_sampler(config: Config, task: Task, stage: Stage, ranks: Ranks) -> Sampler:
+    """The stage's sampler, made before anything is loaded: too few samples are said at once."""
+    section = "rollout" if stage.policy else "sft"
+    count = getattr(config, section).prompts_per_step
+    if count < ranks.size:
+        raise ValueError(f"{section}.prompts_per_step = {count} leaves one of {ranks.size} ranks idle")
+    return task.sampler(len(task.samples()), count, config.run.seed, config.rollout.resample_rounds)
 
 
 def blank_batch(vlm: VLM) -> Packed:
