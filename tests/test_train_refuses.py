@@ -54,7 +54,7 @@ def test_an_impossible_box_is_named_with_its_annotation(run, coco, box):
 
 def test_a_prompt_beyond_the_limit_is_named_with_its_length(run, coco):
     message = refused(run, rollout__max_prompt_tokens=20, **on_coco(coco))
-    assert re.match(r"sample val2017/1.png#21: the prompt has \d+ tokens, more than the limit of 20; ", message)
+    assert re.match(r"sample train2017/1.png#11: the prompt has \d+ tokens, more than the limit of 20; ", message)
 
 
 def test_a_model_folder_must_hold_a_model(run, models, tmp_path):
