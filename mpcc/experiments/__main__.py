@@ -72,6 +72,9 @@ def _run(options: argparse.Namespace, extra: tuple[str, ...]) -> str:
     folder = options.out or RESULTS / options.what
     place = Place(folder / "cells", options.runs / options.what, options.ranks, options.jobs, extra, trained, scored,
                   config.model.path or MaskedPrediction.default_model, options.only_print)
+    file = None if options.what == "priors" else benchmark_file(options.benchmark and Path(options.benchmark), config)
+    if file and options.what == "table4" and not options.halves:
+        raise ValueError(f"{file} needs --halves: the table tells the halves of its categories apart")
     with ExitStack() as until_done:
         if not options.only_print:
             for held_by_us in {folder.resolve(): folder, place.runs.resolve(): place.runs}.values():
@@ -84,9 +87,6 @@ def _run_in(options: argparse.Namespace, place: Place, folder: Path, config: Con
     if options.what == "priors":
         return _run_priors(options, place, folder)
     made = table4 if options.what == "table4" else ablations
-    file = benchmark_file(options.benchmark and Path(options.benchmark), config)
-    if file and made is table4 and not options.halves:
-        raise ValueError(f"{file} needs --halves: the table tells the halves of its categories apart")
     cells = table4.cells(options.seeds) if made is table4 else ablations.cells(options.seeds, config.run.steps)
     results = run_cells(cells, place)
     found = summary(results)
