@@ -7,8 +7,10 @@
     python eval.py --model runs/001 --held-out       what train.py measures before and after, for any task
 
 A benchmark is a file of `python -m mpcc.build` or the authors' own (`mpcc.benchmark`). Everything asked and answered is
-left in `runs/eval/NAME`: answers.jsonl, page.html to leaf through, tables.txt with the paper's tables, words.png,
-scores.json. A command that was killed goes on where it stopped. `mpcc.eval_options` says which options there are.
+left in `runs/eval/NAME`, whose name says what was asked otherwise than by default: answers.jsonl, page.html to leaf
+through, tables.txt with the paper's tables, words.png, scores.json. A command that was killed goes on where it stopped;
+the folder's answers count again for the same weights, tokenizer, images, prompts and decoding only, by their content.
+`mpcc.eval_options` says which options there are.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,23 +37,26 @@ from transformers import AutoModelForImageTextToText
 from minigrpo import VLM, Sampling, load_model
 from minigrpo.config import Config
 from minigrpo.cpu import keep_freed_memory
+from minigrpo.files import held
 from minigrpo.log import show_warnings
 from minigrpo.ranks import Ranks
 from minigrpo.replica import compute_dtype
 from minigrpo.rollout import answer
 from mpcc import blink, blink_table, report, signatures
 from mpcc.comparison import compare, read_comparable
+from mpcc.digests import file_digest, model_digest
 from mpcc.eval_inputs import benchmark_file, id_names, read_items, read_traces
-from mpcc.eval_options import AUTHORS, MODES, read_options
+from mpcc.eval_options import AUTHORS, MODES, default_out, label, read_options
 from mpcc.evaluation import (
     Evaluation,
     answer_benchmark,
     answer_samples,
-    digest,
+    answers_digest,
     template_system,
     time_against_generate,
 )
 from mpcc.formats import write_json, write_lines, write_text
+from mpcc.prompts import SYSTEM_PROMPT
 from mpcc.questions import Mode
 from mpcc.render import NAMES, render, render_differences
 from mpcc.scenes import floors
@@ -72,12 +78,13 @@ def main() -> None:
         path = config.model.path or task_class.default_model
         if not path:
             raise ValueError(f"{task_class.__name__} has no default model: name one with --model")
-        if options.scored == "held-out samples":
-            found = score_held_out(config, task_class(config.task), path, ranks)
-        elif options.scored == "BLINK":
-            found = score_blink(options, config, path, ranks)
-        else:
-            found = score_benchmark(options, config, path, ranks)
+        with ExitStack() as until_done:
+            if options.scored == "held-out samples":
+                found = score_held_out(config, task_class(config.task), path, ranks)
+            elif options.scored == "BLINK":
+                found = score_blink(options, config, path, ranks, until_done)
+            else:
+                found = score_benchmark(options, config, path, ranks, until_done)
         if ranks.first and options.json:
             write_json(options.json, {"model": path, **found})
 
@@ -91,6 +98,17 @@ def load(config: Config, path: str, ranks: Ranks) -> VLM:
     )
 
 
+def hold(options: Namespace, path: str, ranks: Ranks, until_done: ExitStack) -> Path:
+    """The folder for what is left behind, which no other process may write into until all is done.
+
+    Raises:
+        ValueError: another process holds it; says which, and since when.
+    """
+    out = options.out or default_out(options, path)
+    ranks.first_does(lambda: until_done.enter_context(held(out, "eval.py")))
+    return out
+
+
 def score_held_out(config: Config, task: Any, path: str, ranks: Ranks) -> dict[str, float]:
     """The figures of the task's own evaluation, as train.py takes them, but for what needs the training samples."""
     vlm, greedy = load(config, path, ranks), Sampling(config.rollout.max_new_tokens, temperature=0.0)
@@ -101,7 +119,8 @@ def score_held_out(config: Config, task: Any, path: str, ranks: Ranks) -> dict[s
     return found
 
 
-def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks) -> dict[str, Any]:
+def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks, until_done: ExitStack
+                    ) -> dict[str, Any]:
     """Every table of MPCC-Eval in each mode; leaves behind what the module's text names."""
     file = benchmark_file(options.benchmark, config)
     scenes = None if file else ensure_scenes()
@@ -112,14 +131,15 @@ def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks)
     views = VIEWS if "free" in evaluation.kinds and not options.no_blind else ()
     theirs = read_comparable(options.compare, evaluation, modes, views) if options.compare else {}
     known, traces = id_names(options, config, benchmark, bool(scenes)), read_traces(options, config, scenes)
-    out, vlm, began = options.out or Path("runs/eval") / label(path), load(config, path, ranks), time.monotonic()
-    limit = evaluation.sampling.max_new_tokens
+    out = hold(options, path, ranks, until_done)
+    vlm, began = load(config, path, ranks), time.monotonic()
+    weights, limit = ranks.first_does(lambda: model_digest(path)), evaluation.sampling.max_new_tokens
     print_first(ranks, f"{label(path)} on {len(benchmark.items):,} pairs of {benchmark.source}: {options.decoding} "
                        f"answers of at most {limit} new tokens")
 
     def answered(asked: Evaluation) -> list[dict[str, Any]]:
         name = f"{asked.mode}-{asked.view}" if asked.view else asked.mode
-        folder = out / "answers" / f"{name}-{asked.digest(path, config.model)}"
+        folder = out / "answers" / f"{name}-{asked.digest(weights, config.model)}"
         return answer_benchmark(asked, vlm, ranks, folder, config.rollout.max_prompt_tokens, name)
 
     records, found, detailed = [], {}, []
@@ -161,12 +181,6 @@ def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks)
     return found
 
 
-def label(path: str) -> str:
-    """A short name for a model: the run's where it is a run's, else the folder's."""
-    folder = Path(path)
-    return folder.parent.name if (folder.parent / "config.toml").is_file() else folder.name
-
-
 def chosen_modes(options: Namespace) -> tuple[Mode, ...]:
     """The modes of --mode."""
     return MODES if options.mode == "both" else (options.mode,)
@@ -198,16 +212,20 @@ def race(options: Namespace, evaluation: Evaluation, vlm: VLM, path: str, ranks:
     return found
 
 
-def score_blink(options: Namespace, config: Config, path: str, ranks: Ranks) -> dict[str, Any]:
+def score_blink(options: Namespace, config: Config, path: str, ranks: Ranks, until_done: ExitStack
+                ) -> dict[str, Any]:
     """BLINK in each mode, beside the paper's Table 5; the page to leaf through goes into `--out`."""
     blink.read_blink(options.blink)  # what is wrong there is said before the model is loaded
+    out, sampling = hold(options, path, ranks, until_done), decoding(options, config)
     vlm, runs, records = load(config, path, ranks), {}, []
-    out, sampling = options.out or Path("runs/eval") / f"{label(path)}-blink", decoding(options, config)
+    weights = ranks.first_does(lambda: model_digest(path))
 
     def answered(mode: Mode, cut_off: list[bool], asked: blink.Samples) -> list[str]:
-        key = digest(path, config.model, asdict(sampling), options.seed, [asdict(item) for item in asked.items])
-        answers = answer_samples(vlm, asked, sampling, ranks, out / "answers" / f"{mode}-{key}.jsonl",
-                                 config.rollout.max_prompt_tokens, mode, options.seed)
+        every = sorted([item.id, item.prompt, *map(file_digest, item.images)] for item in asked.items)
+        key = answers_digest(weights, config.model, sampling, options.seed, asked.system and SYSTEM_PROMPT, every)
+        answers = answer_samples(vlm, [item.id for item in asked.items], asked, sampling, ranks,
+                                 out / "answers" / f"{mode}-{key}.jsonl", config.rollout.max_prompt_tokens, mode,
+                                 options.seed)
         cut_off += [cut for _, cut in answers]
         return [text for text, _ in answers]
 

@@ -95,7 +95,7 @@ class Samples(Sequence[Sample]):
 
 
 def score(
-    answer: Callable[[Sequence[Sample]], list[str]], folder: str | Path, system: bool
+    answer: Callable[[Samples], list[str]], folder: str | Path, system: bool
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Asks every item of the folder and scores the answers.
 

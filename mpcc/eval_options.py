@@ -11,6 +11,7 @@ from typing import get_args
 from minigrpo.config import load_config
 from minigrpo.sections import Config
 from minigrpo.task import Task
+from mpcc.digests import digest
 from mpcc.questions import KINDS, Mode
 from mpcc.task import MaskedPrediction
 
@@ -39,6 +40,9 @@ _OWN = {
     "BLINK": {"model", "json", "blink", "mode", "decoding", "seed", "out"},
     "held-out samples": {"model", "json", "held_out"},
 }
+_DECIDING = ("model.dtype", "model.min_pixels", "model.max_pixels", "rollout.max_new_tokens", "task.mask", "task.fill",
+             "task.coco")
+"""Options of a training that decide what is answered."""
 _INSTEAD = {
     "task.system_prompt": "--mode base or reasoning says whether the system prompt is sent",
     "task.half": "--halves NAME shows both halves of the categories",
@@ -54,15 +58,15 @@ _INSTEAD = {
 def read_options(argv: Sequence[str]) -> tuple[Namespace, Config, type[Task]]:
     """Our own options, the configuration, with a run folder's options before those of the line, and the task.
 
-    The namespace gets `scored`, what is scored ("a benchmark", "BLINK", "held-out samples"), and `given`, the names of
-    the options on the line.
+    The namespace gets `scored`, what is scored ("a benchmark", "BLINK", "held-out samples"), `given`, the names of the
+    options on the line, and `distinctions`.
 
     Raises:
         ValueError: an option that would not count, or an impossible value.
         SystemExit: --help, or an option that does not exist; see `minigrpo.config.load_config`.
     """
-    own, words = _parser().parse_known_args(argv)
-    options, given = Namespace(**(_DEFAULTS | vars(own))), set(option_names(words))
+    own, asked = _parser().parse_known_args(argv)
+    options, given = Namespace(**(_DEFAULTS | vars(own))), set(option_names(asked))
     folder = Path(options.model)
     near = (folder, folder.parent) if options.model and folder.is_dir() else ()
     run = next((place for place in near if (place / "config.toml").is_file()), None)
@@ -70,15 +74,17 @@ def read_options(argv: Sequence[str]) -> tuple[Namespace, Config, type[Task]]:
         raise ValueError("--model and --model.path name a model each: give one of the two")
     if run and "config" in given:
         raise ValueError(f"--model {options.model} brings its run's own config.toml: leave out --config")
+    words = []
     if run:
         weights = folder / "model" if run == folder else folder
-        words = ["--config", str(run / "config.toml"), "--model.path", str(weights), *words]
+        words = ["--config", str(run / "config.toml"), "--model.path", str(weights)]
     elif options.model:
-        words = ["--model.path", options.model, *words]
+        words = ["--model.path", options.model]
     named = options.model or "model.path" in given
     shipped = options.model and folder.resolve() == Path(MaskedPrediction.default_model).resolve()
-    if named and not run and not shipped and not given & {"config", "rollout.max_new_tokens"}:
-        words = ["--rollout.max_new_tokens", str(NEW_TOKENS), *words]
+    longer = ["--rollout.max_new_tokens", str(NEW_TOKENS)] if named and not run and not shipped else []
+    plain, _ = load_config([*longer, *words], DEFAULT_TASK)
+    words = [*([] if given & {"config", "rollout.max_new_tokens"} else longer), *words, *asked]
     config, task_class = load_config(words, DEFAULT_TASK)
     if options.blink and options.held_out:
         raise ValueError("--blink and --held-out are two evaluations: give one of the two")
@@ -87,7 +93,58 @@ def read_options(argv: Sequence[str]) -> tuple[Namespace, Config, type[Task]]:
     options.given, options.scored = given, "BLINK" if options.blink else on_task
     _refuse_ignored(set(vars(own)), given, options.scored, "" if masked else f" of {task_class.__name__}")
     _check(options)
+    options.distinctions = distinctions(options, config, plain)
     return options, config, task_class
+
+
+def label(path: str) -> str:
+    """A short name for a model: the run's where it is a run's, else the folder's."""
+    folder = Path(path)
+    return folder.parent.name if (folder.parent / "config.toml").is_file() else folder.name
+
+
+def default_out(options: Namespace, path: str) -> Path:
+    """The folder without --out: `runs/eval/`, the model's `label`, and the `distinctions` of the options.
+
+    The shipped base is called model, a run of the folder runs by its name; any other model gets a mark of its path, as
+    many models are called alike.
+    """
+    folder, runs = Path(path).resolve(), Path("runs").resolve()
+    plain = folder == Path(MaskedPrediction.default_model).resolve() or runs in (folder.parent, folder.parent.parent)
+    name = label(path) if plain else f"{label(path)}-{_mark(path)}"
+    return Path("runs/eval") / "-".join([name, *options.distinctions])
+
+
+def distinctions(options: Namespace, config: Config, plain: Config) -> list[str]:
+    """What was asked otherwise than by default, in short words: two evaluations that differ must not share a folder.
+
+    Only what decides the answers counts; tables are made from them anew.
+
+    Args:
+        plain: The configuration that an evaluation of this model has by default.
+    """
+    found = [f"blink-{_mark(options.blink)}"] if options.blink else []
+    for name in ("benchmark", "images", "kinds", "mode", "decoding", "no_blind", "limit", "seed"):
+        value = getattr(options, name)
+        if value == _DEFAULTS[name]:
+            continue
+        if isinstance(value, Path):
+            found.append(f"{value.resolve().stem}-{_mark(value)}")
+        elif name in ("limit", "seed"):
+            found.append(f"{name}{value}")
+        else:
+            found.append(name if value is True else value.replace(",", "+"))
+    for name in _DECIDING:
+        section, _, field = name.partition(".")
+        value, usual = (getattr(getattr(each, section), field, None) for each in (config, plain))
+        if value != usual:
+            found.append(f"coco-{_mark(value)}" if field == "coco" and value else f"{field}-{value or 'none'}")
+    return found
+
+
+def _mark(path: str | Path) -> str:
+    """Six digits of a file's or folder's place."""
+    return digest(Path(path).resolve())[:6]
 
 
 def option_names(words: Sequence[str]) -> Iterator[str]:
@@ -159,7 +216,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--against-generate", type=int, metavar="N", help="time N pairs, also one question at a time")
     add("--limit", type=int, metavar="N", help="ask about the first N pairs only; 0, the default, asks about all")
     add("--seed", type=int, help="of the order of options and of sampling (default 0)")
-    add("--out", type=Path, help="folder for what is left behind; runs/eval/NAME by default")
+    add("--out", type=Path, help="folder for what is left behind; by default runs/eval/NAME, whose name says what is "
+                                 "asked otherwise than by default")
     add("--json", type=Path, metavar="FILE", help="write the figures into this file too")
     return parser
 

@@ -5,8 +5,6 @@ The masked image and what the prompts of a pair begin with are computed once for
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -20,8 +18,10 @@ from PIL import Image
 from minigrpo import VLM, Group, Sample, Sampling, generate
 from minigrpo.ranks import Ranks
 from minigrpo.sections import ModelConfig
+from mpcc import masks, views
 from mpcc.benchmark import Benchmark, Item, open_image
 from mpcc.coco import Region
+from mpcc.digests import digest, file_digest
 from mpcc.journal import Journal, read_journal
 from mpcc.masks import Fill, Kind, apply_mask, hidden_region
 from mpcc.progress import progress_bar
@@ -32,8 +32,10 @@ from mpcc.views import View, has_view, seen
 
 ITEMS_AT_ONCE = 48
 """Pairs whose questions are answered in one batch; their answers are then on disk."""
-FORMAT = 3
+FORMAT = 4
 """Of what is kept on disk; answers of another format are not gone on from."""
+_KEPT = {"id": str, "completion": str, "cut_off": bool}
+"""What a line of a journal holds: a question's id and its answer. Right or wrong is told anew whenever it is read."""
 
 Answer = tuple[str, bool]
 """A completion as text, and whether the limit of new tokens cut it off."""
@@ -80,27 +82,36 @@ class Evaluation:
                  if has_view(view, item.evidence, self.benchmark.others.get(item.id))]
         return replace(self, benchmark=replace(self.benchmark, items=tuple(items)), kinds=("free",), view=view)
 
+    def questions(self, item: Item) -> list[Question]:
+        """What is asked about an item."""
+        return ask(item, self.kinds, self.seed, self.mask, self.fill)
+
     def samples(self, item: Item) -> tuple[list[Question], list[Sample]]:
         """The questions about an item, and as many samples that share one image."""
-        questions, images = ask(item, self.kinds, self.seed, self.mask, self.fill), (self.image(item),)
+        questions, images = self.questions(item), (self.image(item),)
         system = SYSTEM_PROMPT if self.mode == "reasoning" else None
         return questions, [Sample(f"{item.id}/{i}", q.text, images, system) for i, q in enumerate(questions)]
 
     def digest(self, model: str, options: ModelConfig) -> str:
-        """16 hexadecimal digits of all that decides the answers."""
-        return digest(
-            model, options, str(self.images), self.kinds, self.mode, self.mask, self.fill, self.view, self.seed,
-            asdict(self.sampling), [item.to_pair() for item in self.benchmark.items],
-            [self.benchmark.others[item.id] for item in self.benchmark.items] if self.view == "elsewhere" else [],
+        """16 hexadecimal digits of all that decides the answers: of the weights and images, their content.
+
+        Args:
+            model: The model's digest (`mpcc.digests.model_digest`).
+        """
+        items = self.benchmark.items
+        others = [self.benchmark.others[item.id] for item in items] if self.view == "elsewhere" else []
+        return answers_digest(
+            model, options, self.sampling, self.seed, self.mode, self.mask, self.fill, self.view, SYSTEM_PROMPT,
+            [[item.id, item.box, item.evidence, *(question.text for question in self.questions(item))]
+             for item in items],
+            [file_digest(self.images / name) for name in (*(item.file_name for item in items), *others)],
+            [file_digest(module.__file__) for module in (masks, views)],  # what draws the pictures
         )
 
 
-def digest(model: str, options: ModelConfig, *asked: Any) -> str:
-    """16 hexadecimal digits of a model and what it is asked; of the weights, their files' sizes and times."""
-    weights = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(Path(model).glob("*.safetensors"))]
-    loaded = [options.dtype, options.min_pixels, options.max_pixels]
-    text = json.dumps([FORMAT, model, weights, loaded, *asked], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def answers_digest(model: str, options: ModelConfig, sampling: Sampling, *asked: Any) -> str:
+    """16 hexadecimal digits of a model (given its digest), how it answers, and what it is asked."""
+    return digest(FORMAT, model, options.dtype, options.min_pixels, options.max_pixels, asdict(sampling), *asked)
 
 
 def answer_benchmark(evaluation: Evaluation, vlm: VLM, ranks: Ranks, folder: Path, max_prompt_tokens: int,
@@ -113,50 +124,69 @@ def answer_benchmark(evaluation: Evaluation, vlm: VLM, ranks: Ranks, folder: Pat
         FileNotFoundError, ValueError: an image that is missing or unreadable, or a prompt that is too long.
     """
     items = evaluation.benchmark.items
-    known = {r["id"]: r for path in sorted(folder.glob("*.jsonl")) for r in read_journal(path)}
-    missing = [item for item in items if item.id not in known]
+    questions = {item.id: evaluation.questions(item) for item in items}
+    known = ranks.first_does(lambda: _kept(*sorted(folder.glob("*.jsonl"))))
+    missing = [item for item in items if any(f"{item.id}/{i}" not in known for i in range(len(questions[item.id])))]
     todo = ranks.share(missing)
-    ranks.barrier()  # every rank has read before any writes
     journal = Journal(folder / f"{ranks.rank}.jsonl")
     own = []
     try:
         with progress_bar(label, len(items), len(items) - len(missing), shown=ranks.first) as bar:
             for start in range(0, len(todo), ITEMS_AT_ONCE):
-                entries = _answer_items(evaluation, vlm, todo[start : start + ITEMS_AT_ONCE], max_prompt_tokens)
-                journal.add(*entries)
-                own += entries
-                bar.update(min(len(entries) * ranks.size, bar.total - bar.n))  # the other ranks keep pace
+                batch = todo[start : start + ITEMS_AT_ONCE]
+                asked = [evaluation.samples(item)[1] for item in batch]
+                answers = _answer_together(vlm, asked, evaluation.sampling, max_prompt_tokens, evaluation.seed)
+                new = [(sample.id, answer) for samples, given in zip(asked, answers, strict=True)
+                       for sample, answer in zip(samples, given, strict=True)]
+                _keep(journal, new)
+                own += new
+                bar.update(min(len(batch) * ranks.size, bar.total - bar.n))  # the other ranks keep pace
     finally:
         journal.close()
-    known |= {entry["id"]: entry for entry in ranks.gather(own)}
-    return [found for item in items for found in known[item.id]["records"]]
+    known |= dict(ranks.gather(own))
+    return [record(question, text, evaluation.mode, cut_off) for item in items
+            for i, question in enumerate(questions[item.id]) for text, cut_off in [known[f"{item.id}/{i}"]]]
 
 
-def answer_samples(vlm: VLM, samples: Sequence[Sample], sampling: Sampling, ranks: Ranks, path: Path,
-                   max_prompt_tokens: int, label: str = "", seed: int = 0) -> list[Answer]:
+def answer_samples(vlm: VLM, ids: Sequence[str], samples: Sequence[Sample], sampling: Sampling, ranks: Ranks,
+                   path: Path, max_prompt_tokens: int, label: str = "", seed: int = 0) -> list[Answer]:
     """One answer per sample, the same list on every rank; those that the journal `path` holds are not asked for.
+
+    Args:
+        ids: Of the samples, in their order; a sample itself is taken only where it is asked.
 
     Raises:
         FileNotFoundError, ValueError: an image that is missing or unreadable, or a prompt that is too long.
     """
-    answers = [(entry["completion"], entry["cut_off"]) for entry in read_journal(path)]
-    ranks.barrier()  # every rank has read before the first one writes
+    known = ranks.first_does(lambda: _kept(path))
+    missing = [place for place, id in enumerate(ids) if id not in known]
     journal = Journal(path) if ranks.first else None
     try:
-        with progress_bar(label, len(samples), len(answers), "items", shown=ranks.first) as bar:
-            while len(answers) < len(samples):
-                batch = samples[len(answers) : len(answers) + ITEMS_AT_ONCE * ranks.size]
-                prompts = [vlm.encode(sample, max_prompt_tokens) for sample in ranks.share(batch)]
+        with progress_bar(label, len(ids), len(ids) - len(missing), "items", shown=ranks.first) as bar:
+            for start in range(0, len(missing), ITEMS_AT_ONCE * ranks.size):
+                batch = missing[start : start + ITEMS_AT_ONCE * ranks.size]
+                prompts = [vlm.encode(samples[place], max_prompt_tokens) for place in ranks.share(batch)]
                 groups = generate(vlm, prompts, 1, sampling, seed=seed)
-                new = ranks.gather([answer for group in groups for answer in _answers(vlm, group)])
+                given = ranks.gather([answer for group in groups for answer in _answers(vlm, group)])
+                new = list(zip([ids[place] for place in batch], given, strict=True))
                 if journal:
-                    journal.add(*({"completion": text, "cut_off": cut_off} for text, cut_off in new))
-                answers += new
+                    _keep(journal, new)
+                known |= dict(new)
                 bar.update(len(new))
     finally:
         if journal:
             journal.close()
-    return answers
+    return [known[id] for id in ids]
+
+
+def _kept(*journals: Path) -> dict[str, Answer]:
+    """Question id → answer, of journals. Raises ValueError for a line that is none."""
+    return {entry["id"]: (entry["completion"], entry["cut_off"])
+            for path in journals for entry in read_journal(path, _KEPT)}
+
+
+def _keep(journal: Journal, answers: Iterable[tuple[str, Answer]]) -> None:
+    journal.add(*({"id": id, "completion": text, "cut_off": cut_off} for id, (text, cut_off) in answers))
 
 
 def template_system(vlm: VLM) -> str | None:
@@ -184,18 +214,6 @@ def _answer_together(vlm: VLM, asked: Sequence[Sequence[Sample]], sampling: Samp
     groups = generate(vlm, [prompt for prompt, _ in encoded], [len(samples) for samples in asked], sampling,
                       seed=seed, begun=[rests for _, rests in encoded])
     return [_answers(vlm, group) for group in groups]
-
-
-def _answer_items(evaluation: Evaluation, vlm: VLM, items: Sequence[Item], max_prompt_tokens: int
-                  ) -> list[dict[str, Any]]:
-    asked = [evaluation.samples(item) for item in items]
-    answers = _answer_together(vlm, [samples for _, samples in asked], evaluation.sampling, max_prompt_tokens,
-                               evaluation.seed)
-    return [
-        {"id": item.id, "records": [record(question, text, evaluation.mode, cut_off)
-                                    for question, (text, cut_off) in zip(questions, given, strict=True)]}
-        for item, (questions, _), given in zip(items, asked, answers, strict=True)
-    ]
 
 
 def time_against_generate(evaluation: Evaluation, vlm: VLM, plain: Any, items: Iterable[Item]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def scored(tmp_path_factory):
 
 def test_the_tables_are_printed_and_everything_is_left_behind(scored):
     folder, done = scored
-    out = folder / "runs/eval/model"
+    out = folder / "runs/eval/model-limit10"
     detailed = (out / "tables.txt").read_text(encoding="utf-8")
     for text in ("model, base on 10 pairs", "model, reasoning on 10 pairs", "Cho.E", "said yes", "free-form, exact",
                  "all-black images, free", "said by rote", "right but not well formed", "paper, COCO: GPT-4o",
@@ -48,7 +48,7 @@ def test_the_tables_are_printed_and_everything_is_left_behind(scored):
                  "said by rote", "Summary: percent right [95 % interval]", "tables.txt", "page.html", floors.told()):
         assert text in done.stdout, text
     assert max(map(len, done.stdout.splitlines())) <= 160 and len(done.stdout.splitlines()) <= 30
-    left = {"answers", "answers.jsonl", "page.html", "scores.json", "tables.txt", "words.png"}
+    left = {".lock", "answers", "answers.jsonl", "page.html", "scores.json", "tables.txt", "words.png"}
     assert {path.name for path in out.iterdir()} == left
     figures = json.loads((folder / "figures.json").read_text())
     assert figures["base"]["tables"]["items"]["pooled"] == 10 and figures["model"].endswith("model")
@@ -56,7 +56,7 @@ def test_the_tables_are_printed_and_everything_is_left_behind(scored):
 
 
 def test_an_answer_holds_what_was_asked_and_how_it_was_read(scored):
-    every = lines(scored[0] / "runs/eval/model", "answers")
+    every = lines(scored[0] / "runs/eval/model-limit10", "answers")
     records, blind = [[r for r in every if (r["kind"] in BLIND_KINDS) is view] for view in (False, True)]
     assert len(records) == 2 * 10 * 10
     assert sum(r["kind"] == "free_elsewhere" for r in blind) == sum(r["kind"] == "free_black" for r in blind) == 20

@@ -14,7 +14,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mpcc.build.respondents import RespondentError
+from minigrpo.files import held
+from mpcc.build.answers import RespondentError
 from mpcc.build.store import STAGES
 
 _HELP = {
@@ -117,8 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         build = Build(options)
         if options.stage == "all":
             build.check_models()
-        for stage in _stages(options):
-            build.run(stage)
+        with held(options.out, "mpcc.build"):
+            for stage in _stages(options):
+                build.run(stage)
     except (ValueError, OSError, RespondentError) as error:
         print(f"mpcc.build: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

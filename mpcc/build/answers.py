@@ -1,8 +1,9 @@
 """Questions to models and what they answered: every answer is on disk before the next question is asked.
 
-`answers/<stage>-<respondent>.jsonl` has one line per answer, keyed by the pair's id and a hash of all that was asked.
-So a stage that was killed goes on where it stopped, and a question that has changed is asked anew. A model that changes
-behind its name is not noticed: remove its answers then.
+`answers/<stage>-<respondent>.jsonl` has one line per answer, keyed by the pair's id and a hash of all that was asked,
+with the content of a model folder and of the image. So a stage that was killed goes on where it stopped, and a question
+that has changed is asked anew. A model that changes behind the name of an endpoint is not noticed: remove its answers
+then. What an endpoint leaves empty or cuts off is no answer, and is asked for again when the stage is started again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from mpcc.progress import progress_bar
 
 if TYPE_CHECKING:
     from mpcc.build.respondents import Respondent
+
+GIVE_UP = 8
+"""Questions without an answer, and none with one, after which a respondent is asked no more."""
+UNANSWERED = "not answered"
 
 ImageOf = Callable[[PairRecord], Image.Image]
 """The masked image of a pair, RGB."""
@@ -53,8 +58,19 @@ class Decoding:
             raise ValueError(f"{self.samples} samples at temperature 0 are all the same: raise the temperature")
 
 
-Ask = Callable[[Sequence[Prompt]], list[list[str]]]
-"""What a stage sees of a respondent: for each prompt its answers, in the order of the prompts."""
+class RespondentError(RuntimeError):
+    """An endpoint gave no usable answer. The message is one line: endpoint, item, what happened, what to do."""
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Stands for an answer that did not come; `why` is what came instead."""
+
+    why: str
+
+
+Ask = Callable[[Sequence[Prompt]], list[list[str | None]]]
+"""What a stage sees of a respondent: for each prompt its answers, in the order of the prompts; None: it gave none."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,10 @@ class Query:
         return self.prompt.pair["id"]
 
 
+Keep = Callable[[Query, str | Unanswered], None]
+"""Takes an answer as it arrives and puts it on disk."""
+
+
 class AnswerLog:
     """The answers of one respondent in one stage, kept in a `Journal`.
 
@@ -83,12 +103,8 @@ class AnswerLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._journal = Journal(path)
-        self.answers: dict[tuple[str, str], str] = {}
-        for number, entry in enumerate(self._journal.entries, start=1):
-            if not {"id", "prompt", "answer"} <= entry.keys():
-                raise ValueError(f"{path}: line {number} is not an answer: remove it, or the file")
-            self.answers[entry["id"], entry["prompt"]] = entry["answer"]
+        self._journal = Journal(path, {"id": str, "prompt": str, "answer": str})
+        self.answers = {(entry["id"], entry["prompt"]): entry["answer"] for entry in self._journal.entries}
 
     def keep(self, id: str, key: str, answer: str) -> None:
         """Adds an answer; it is on disk on return. Any thread may call."""
@@ -101,40 +117,59 @@ class AnswerLog:
         self._journal.close()
 
 
-def query_key(prompt: Prompt, decoding: Decoding, slot: int) -> str:
-    """16 hexadecimal digits of all that decides an answer but the model: question, image, box, decoding."""
+def query_key(prompt: Prompt, decoding: Decoding, slot: int, *digests: str) -> str:
+    """16 hexadecimal digits of all that decides an answer: question, image, box, decoding, and given digests."""
     sampled = [decoding.temperature, decoding.seed, slot] if decoding.temperature else None
     asked = [prompt.system, prompt.question, prompt.pair["file_name"], prompt.pair["bbox"], decoding.max_new_tokens]
-    return hashlib.sha256(json.dumps([*asked, sampled]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([*asked, sampled, *digests]).encode()).hexdigest()[:16]
 
 
 def interview(
-    stage: str, respondent: Respondent, prompts: Sequence[Prompt], decoding: Decoding, image_of: ImageOf, folder: Path
-) -> list[list[str]]:
+    stage: str, respondent: Respondent, prompts: Sequence[Prompt], decoding: Decoding, image_of: ImageOf,
+    picture_of: Callable[[PairRecord], str], folder: Path
+) -> list[list[str | None]]:
     """The respondent's answers, `decoding.samples` to each prompt; only what `folder` does not hold yet is asked.
 
+    Args:
+        picture_of: The digest of a pair's image.
+
+    Returns:
+        For each prompt its answers; None for one that did not come.
+
     Raises:
-        RespondentError: an endpoint gave no usable answer; what was answered before is kept.
+        RespondentError: an endpoint failed, or gave no usable answer to `GIVE_UP` questions and none to any other; what
+            was answered before is kept.
         ValueError, OSError: a model folder or an answer file that cannot be used.
     """
     log = AnswerLog(folder / f"{stage}-{file_stem(respondent.name)}.jsonl")
     try:
+        model = respondent.identity
         wanted = [
-            [Query(prompt, slot, query_key(prompt, decoding, slot), image_of) for slot in range(decoding.samples)]
-            for prompt in prompts
+            [Query(prompt, slot, query_key(prompt, decoding, slot, model, picture), image_of)
+             for slot in range(decoding.samples)]
+            for prompt in prompts for picture in [picture_of(prompt.pair)]
         ]
         open_queries = [q for queries in wanted for q in queries if (q.id, q.key) not in log.answers]
-        total = len(prompts) * decoding.samples
+        total, missed = len(prompts) * decoding.samples, 0
         with progress_bar(f"{stage} {respondent.name}", total, total - len(open_queries), "answers") as bar:
 
-            def keep(query: Query, answer: str) -> None:
+            def keep(query: Query, answer: str | Unanswered) -> None:
+                nonlocal missed
+                if isinstance(answer, Unanswered):
+                    missed += 1
+                    given = ((q.id, q.key) in log.answers for queries in wanted for q in queries)
+                    if missed >= GIVE_UP and not any(given):
+                        raise RespondentError(
+                            f"{respondent.name}: {query.id} and {missed - 1} more questions of {stage} got replies "
+                            f"that are no answers, such as one {answer.why}: raise --max-new-tokens, or ask another "
+                            "model")
+                    return
                 log.keep(query.id, query.key, answer)
-                with bar.get_lock():  # several threads may keep at a time
-                    bar.update()
+                bar.update()
 
             if open_queries:
                 respondent.ask(open_queries, decoding, keep)
-        return [[log.answers[q.id, q.key] for q in queries] for queries in wanted]
+        return [[log.answers.get((q.id, q.key)) for q in queries] for queries in wanted]
     finally:
         log.close()
 
@@ -145,3 +180,9 @@ def file_stem(name: str) -> str:
     last = rest.split("@http")[0].rstrip("/").rpartition("/")[2]
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", last).strip("-.")[:40]
     return f"{kind}-{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def shortened(text: object) -> str:
+    """The start of a text, on one line and in quotes."""
+    line = " ".join(str(text).split())
+    return repr(line if len(line) <= 120 else f"{line[:117]}...")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mpcc.build.answers import Ask, Prompt
+from mpcc.build.answers import UNANSWERED, Ask, Prompt
 from mpcc.build.store import Outcome, PairRecord
 
 KINDS = {
@@ -36,10 +36,10 @@ def label(pairs: Sequence[PairRecord], judge: Ask) -> Outcome:
     replies = judge([Prompt(pair, QUESTION.format(name=pair["category_name"])) for pair in pairs])
     kept, notes = [], {}
     for pair, (text,) in zip(pairs, replies, strict=True):
-        kind = parse_kind(text)
+        kind = parse_kind(text or "")
         kept.append(pair | {"difficulty": KINDS[kind][0] if kind else None, "reason": kind})
         if kind is None:
-            notes[pair["id"]] = UNREADABLE
+            notes[pair["id"]] = f"kind {UNANSWERED}" if text is None else UNREADABLE
     return Outcome(kept, notes=notes)
 
 

@@ -39,7 +39,7 @@ def distractors(
     answers = [ask(prompts) for ask in respondents]
     kept, dropped, notes = [], {}, {}
     for place, pair in enumerate(pairs):
-        given = [text for by_prompt in answers for text in by_prompt[place]]
+        given = [text for by_prompt in answers for text in by_prompt[place] if text is not None]
         tie, truth = f"{seed}/{pair['id']}", normalise(pair["category_name"])
         wrong = most_frequent([spoken_name(text) for text in given], truth, tie)
         filled = fill(wrong, truth, visible[pair["id"]], data, tie)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mpcc.build.answers import Ask, Prompt
+from mpcc.build.answers import UNANSWERED, Ask, Prompt
 from mpcc.build.store import Outcome, PairRecord
 
 QUESTION = (
@@ -26,9 +26,9 @@ def screen(pairs: Sequence[PairRecord], judge: Ask, threshold: int) -> Outcome:
     replies = judge([Prompt(pair, QUESTION.format(name=pair["category_name"])) for pair in pairs])
     kept, dropped = [], {}
     for pair, (text,) in zip(pairs, replies, strict=True):
-        rating = parse_rating(text)
+        rating = parse_rating(text or "")
         if rating is None:
-            dropped[pair["id"]] = "rating unreadable"
+            dropped[pair["id"]] = UNANSWERED if text is None else "rating unreadable"
         elif rating < threshold:
             dropped[pair["id"]] = f"rated below {threshold}"
         else:

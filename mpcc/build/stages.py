@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from mpcc import masks, prompts, rewards
+from mpcc import traces as trace_rules
 from mpcc.build import candidates, curate, difficulty, distractors, screen, split, traces
-from mpcc.build.answers import Ask, Decoding, interview
+from mpcc.build.answers import Ask, Decoding, Prompt, interview, shortened
 from mpcc.build.cooccurrence import Cooccurrence
-from mpcc.build.respondents import Respondent, check_requests, respondent
-from mpcc.build.store import STAGES, Outcome, PairRecord, digest, read_stage, stage_path, write_stage
+from mpcc.build.endpoint import check_requests
+from mpcc.build.remarks import difference, summary
+from mpcc.build.respondents import Respondent, respondent
+from mpcc.build.store import STAGES, Outcome, PairRecord, read_stage, stage_path, write_stage
 from mpcc.coco import Coco, Region
-from mpcc.masks import apply_mask
+from mpcc.digests import digest, file_digest
 from mpcc.prompts import QUESTION
 from mpcc.splits import halves_path, read_halves
 
 PAGE = "curate.html"
-_LISTED = 20
+_SHOWING = ("screen", "difficulty", "distractors", "traces", "curate")
+"""Stages that show pictures."""
 
 
 class Build:
@@ -29,8 +35,8 @@ class Build:
 
     def __init__(self, options: Namespace) -> None:
         self.options, self.folder = options, Path(options.out)
+        self._unanswered, self._example = 0, ""
         self._check_values()
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, stage: str) -> None:
         """Runs a stage, unless its file is there and was made with the same settings from the same input.
@@ -47,17 +53,28 @@ class Build:
             if before.split != self.options.split:
                 path = stage_path(self.folder, previous)
                 raise ValueError(f"{path} is of {before.split}, not of {self.options.split}: name another --out")
-            pairs, settings["input"] = before.outcome.pairs, digest(stage_path(self.folder, previous))
+            pairs, settings["input"] = before.outcome.pairs, file_digest(stage_path(self.folder, previous))
+        if stage in _SHOWING:
+            settings["images"] = digest(sorted({pair["file_name"]: self._picture_of(pair) for pair in pairs}.items()))
+        settings["program"] = _program()
         path = stage_path(self.folder, stage)
         if path.is_file():
             found = read_stage(self.folder, stage)
             if found.settings == settings and self._files_of(stage):
                 print(f"{stage}: already done, {len(found.outcome.pairs)} pairs in {path}")
                 return
-            print(f"{stage}: {_difference(found.settings, settings)}; made anew")
+            print(f"{stage}: {difference(found.settings, settings)}; made anew")
+        self._unanswered, self._example = 0, ""
         outcome: Outcome = getattr(self, f"_{stage}")(pairs)
+        if not outcome.pairs:
+            reasons = ", ".join(f"{count} {why}" for why, count in Counter(outcome.dropped.values()).most_common())
+            raise ValueError(f"{stage}: no pair is left ({reasons or 'there was none'}){self._example}; nothing was "
+                             "written")
+        if self._unanswered:  # with this in its settings, it is not done
+            settings["unanswered"] = self._unanswered
+            print(f"{stage}: {self._unanswered} questions were not answered; start it again to ask them again")
         write_stage(self.folder, stage, self.options.split, settings, outcome)
-        print("\n".join(_summary(stage, len(pairs) or None, outcome, path)))
+        print("\n".join(summary(stage, len(pairs) or None, outcome, path)))
 
     def _check_values(self) -> None:
         """Raises ValueError or FileNotFoundError for options that no stage could use, before any stage begins.
@@ -109,7 +126,7 @@ class Build:
     def image_of(self, pair: PairRecord) -> Image.Image:
         """The masked image of a pair."""
         region = Region(box=tuple(pair["bbox"]))
-        return apply_mask(self.coco.open(self._images[pair["file_name"]]), region)
+        return masks.apply_mask(self.coco.open(self._images[pair["file_name"]]), region)
 
     @cached_property
     def _images(self) -> dict:
@@ -118,12 +135,26 @@ class Build:
     def _respondent(self, spec: str) -> Respondent:
         return respondent(spec, self.options.timeout, self.options.retries, self.options.parallel)
 
+    def _picture_of(self, pair: PairRecord) -> str:
+        return file_digest(Path(self.options.coco) / self.options.split / pair["file_name"])
+
     def _ask(self, stage: str, who: Respondent, samples: int = 1, temperature: float = 0.0) -> Ask:
         decoding = Decoding(self.options.max_new_tokens, temperature, samples, self.options.seed)
-        return lambda prompts: interview(stage, who, prompts, decoding, self.image_of, self.folder / "answers")
+
+        def ask(asked: Sequence[Prompt]) -> list[list[str | None]]:
+            answers = interview(stage, who, asked, decoding, self.image_of, self._picture_of, self.folder / "answers")
+            self._unanswered += sum(text is None for texts in answers for text in texts)
+            for prompt, texts in zip(asked, answers, strict=True):
+                if texts[0] is not None:
+                    self._example = f"; about {prompt.pair['id']}, {who.name} said {shortened(texts[0])}"
+                    break
+            return answers
+
+        return ask
 
     def _judge_settings(self, question: str) -> dict[str, Any]:
-        return {"judge": self.judge.name, "question": question, "max_new_tokens": self.options.max_new_tokens}
+        return {"judge": self.judge.name, "model": self.judge.identity, "question": question,
+                "max_new_tokens": self.options.max_new_tokens}
 
     def _files_of(self, stage: str) -> bool:
         """Whether what a stage writes beside its own file is there."""
@@ -136,7 +167,7 @@ class Build:
         annotations = Path(self.options.coco) / "annotations" / f"instances_{self.options.split}.json"
         if not annotations.is_file():
             raise FileNotFoundError(f"{annotations} is missing: --coco names a COCO folder, --split one of its splits")
-        return {"annotations": digest(annotations), "seed": self.options.seed, **vars(self._limits())}
+        return {"annotations": file_digest(annotations), "seed": self.options.seed, **vars(self._limits())}
 
     def _limits(self) -> candidates.Limits:
         o = self.options
@@ -160,7 +191,8 @@ class Build:
     def _distractors_settings(self) -> dict[str, Any]:
         o = self.options
         return {
-            "respondents": [who.name for who in self.respondents], "question": QUESTION, "samples": o.samples,
+            "respondents": [who.name for who in self.respondents],
+            "models": [who.identity for who in self.respondents], "question": QUESTION, "samples": o.samples,
             "temperature": o.temperature, "max_new_tokens": o.max_new_tokens, "seed": o.seed,
         }
 
@@ -173,7 +205,8 @@ class Build:
         return distractors.distractors(pairs, asks, Cooccurrence(self.coco), visible, o.seed)
 
     def _traces_settings(self) -> dict[str, Any]:
-        return self._judge_settings(traces.QUESTION) | {"verifier": self.verifier.name, "check": traces.CHECK}
+        verifying = {"verifier": self.verifier.name, "verifying model": self.verifier.identity, "check": traces.CHECK}
+        return self._judge_settings(traces.QUESTION) | verifying
 
     def _traces(self, pairs: list[PairRecord]) -> Outcome:
         if self.verifier.name == self.judge.name:
@@ -185,7 +218,7 @@ class Build:
         decisions = self.options.decisions
         if decisions and not Path(decisions).is_file():
             raise FileNotFoundError(f"--decisions {decisions}: there is no such file; save it from {PAGE}")
-        return {"decisions": digest(Path(decisions)) if decisions else None}
+        return {"decisions": file_digest(decisions) if decisions else None}
 
     def _curate(self, pairs: list[PairRecord]) -> Outcome:
         # read first: a broken file must not leave a new page behind
@@ -203,7 +236,7 @@ class Build:
         if not 0 <= o.test_share <= 1:
             raise ValueError(f"--test-share {o.test_share} must lie between 0 and 1")
         read_halves(o.halves)
-        halves = digest(halves_path(o.halves))
+        halves = file_digest(halves_path(o.halves))
         return {"seed": o.seed, "test_share": o.test_share, "halves": halves, "authors": o.authors}
 
     def _split(self, pairs: list[PairRecord]) -> Outcome:
@@ -221,23 +254,7 @@ class Build:
         return outcome
 
 
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """The first setting that differs, in words."""
-    name = next((name for name in {**new, **old} if old.get(name) != new.get(name)), None)
-    if name is None:
-        return "a file that it writes is missing"
-    if name in ("input", "annotations", "question", "check", "decisions", "halves"):
-        return f"{name} changed"
-    return f"{name} was {old.get(name)}, is {new.get(name)}"
-
-
-def _summary(stage: str, asked: int | None, outcome: Outcome, path: Path) -> list[str]:
-    total = asked if asked is not None else len(outcome.pairs) + len(outcome.dropped)
-    lines = [f"{stage}: kept {len(outcome.pairs)} of {total} in {path}"]
-    for reason, count in Counter(outcome.dropped.values()).most_common():
-        lines.append(f"  dropped {count}: {reason}")
-    for remark, count in Counter(outcome.notes.values()).most_common():
-        lines.append(f"  noted {count}: {remark}")
-    unlabelled = [id for id, remark in outcome.notes.items() if remark == difficulty.UNREADABLE]
-    more = ", …" if len(unlabelled) > _LISTED else ""
-    return lines + ([f"    {', '.join(unlabelled[:_LISTED])}{more}"] if unlabelled else [])
+def _program() -> str:
+    """The digest of what makes stages out of answers: a stage is made anew, from what was answered, when it changes."""
+    files = [*Path(__file__).parent.glob("*.py"), *(code.__file__ for code in (masks, prompts, rewards, trace_rules))]
+    return digest(sorted(map(file_digest, files)))

@@ -6,7 +6,6 @@ A stage's file holds, beside the fields of the format (`mpcc.formats`), `stage`,
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,12 +40,6 @@ class StageFile:
 def stage_path(folder: Path, stage: str) -> Path:
     """Where a stage writes: `1-candidates.json`, `2-screen.json`, …"""
     return folder / f"{STAGES.index(stage) + 1}-{stage}.json"
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, shortened to 16 hexadecimal digits. Raises OSError where it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def read_stage(folder: Path, stage: str) -> StageFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from mpcc.build.answers import Ask, Prompt
+from mpcc.build.answers import UNANSWERED, Ask, Prompt
 from mpcc.build.distractors import spoken_name
 from mpcc.build.names import mentioned
 from mpcc.build.store import Outcome, PairRecord
@@ -74,16 +74,18 @@ def traces(pairs: Sequence[PairRecord], judge: Ask, verifier: Ask, categories: C
         categories: All names of the data set.
     """
     replies = judge([Prompt(pair, QUESTION.format(name=pair["category_name"])) for pair in pairs])
-    read = [read_trace(text, pair["category_name"], categories)
+    read = [(None, UNANSWERED) if text is None else read_trace(text, pair["category_name"], categories)
             for pair, (text,) in zip(pairs, replies, strict=True)]
     asked = [(pair, trace) for pair, (trace, _) in zip(pairs, read, strict=True) if trace]
     answers = verifier([Prompt(pair, CHECK.format(reasoning=" ".join(sentences(trace)[:-1]))) for pair, trace in asked])
+    silent = {pair["id"] for (pair, _), (text,) in zip(asked, answers, strict=True) if text is None}
     followed = {pair["id"] for (pair, _), (text,) in zip(asked, answers, strict=True)
-                if finds(text, pair["category_name"], categories)}
+                if finds(text or "", pair["category_name"], categories)}
     kept, notes = [], {}
     for pair, (trace, reason) in zip(pairs, read, strict=True):
         if trace and pair["id"] not in followed:
-            reason = "the verifier, told all but its last sentence, does not find the answer"
+            reason = ("the verifier did not answer" if pair["id"] in silent
+                      else "the verifier, told all but its last sentence, does not find the answer")
         kept.append(pair if reason else pair | {"trace": trace})
         if reason:
             notes[pair["id"]] = f"no trace: {reason}"

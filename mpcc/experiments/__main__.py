@@ -18,11 +18,13 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from minigrpo.config import load_config
+from minigrpo.config import Config, load_config
+from minigrpo.files import held
 from mpcc.eval_inputs import benchmark_file
 from mpcc.eval_options import DEFAULT_TASK
 from mpcc.experiments import ablations, priors, table4
@@ -70,12 +72,21 @@ def _run(options: argparse.Namespace, extra: tuple[str, ...]) -> str:
     folder = options.out or RESULTS / options.what
     place = Place(folder / "cells", options.runs / options.what, options.ranks, options.jobs, extra, trained, scored,
                   config.model.path or MaskedPrediction.default_model, options.only_print)
+    file = None if options.what == "priors" else benchmark_file(options.benchmark and Path(options.benchmark), config)
+    if file and options.what == "table4" and not options.halves:
+        raise ValueError(f"{file} needs --halves: the table tells the halves of its categories apart")
+    with ExitStack() as until_done:
+        if not options.only_print:
+            for held_by_us in {folder.resolve(): folder, place.runs.resolve(): place.runs}.values():
+                until_done.enter_context(held(held_by_us, "mpcc.experiments"))
+        return _run_in(options, place, folder, config)
+
+
+def _run_in(options: argparse.Namespace, place: Place, folder: Path, config: Config) -> str:
+    """As `_run`, in folders that are ours alone."""
     if options.what == "priors":
         return _run_priors(options, place, folder)
     made = table4 if options.what == "table4" else ablations
-    file = benchmark_file(options.benchmark and Path(options.benchmark), config)
-    if file and made is table4 and not options.halves:
-        raise ValueError(f"{file} needs --halves: the table tells the halves of its categories apart")
     cells = table4.cells(options.seeds) if made is table4 else ablations.cells(options.seeds, config.run.steps)
     results = run_cells(cells, place)
     found = summary(results)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from minigrpo.config import load_config
+from minigrpo.files import held
 from mpcc.coco import Coco
 from mpcc.experiments import ablations, cells, priors, table4
 from mpcc.experiments.__main__ import main
@@ -243,6 +244,15 @@ def test_a_finished_cell_is_not_run_again(tmp_path, started, capsys, what, count
     assert "rft+prior" in table and "over 2 seeds" in table
     for name in ("table.txt", "table.png", "reward.png"):
         assert (tmp_path / "t" / name).stat().st_size > 100
+
+
+@pytest.mark.parametrize("taken", ["results", "runs/table4"])
+def test_a_folder_that_another_process_holds_is_refused(tmp_path, started, capsys, taken):
+    words = ["table4", "--seeds", "1", "--out", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+    with held(tmp_path / taken, "mpcc.experiments"):
+        assert main(words) == 1 and not started
+    assert f"{tmp_path / taken} is in use by mpcc.experiments, process " in capsys.readouterr().err
+    assert main(words) == 0 and started
 
 
 def test_a_failed_cell_ends_the_command_with_one_line(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,17 @@ import json
 import pytest
 from PIL import Image
 
-from mpcc.build.answers import AnswerLog, Decoding, Prompt, file_stem, interview, query_key
+from mpcc.build.answers import (
+    GIVE_UP,
+    AnswerLog,
+    Decoding,
+    Prompt,
+    RespondentError,
+    Unanswered,
+    file_stem,
+    interview,
+    query_key,
+)
 
 PAIRS = [{"id": f"p{i}", "file_name": f"{i}.jpg", "bbox": [1, 2, 3, i], "category_name": "dog"} for i in range(4)]
 
@@ -13,7 +23,7 @@ PAIRS = [{"id": f"p{i}", "file_name": f"{i}.jpg", "bbox": [1, 2, 3, i], "categor
 class Scripted:
     """Answers in the order given, and stops after `limit`."""
 
-    name = "api:m@http://x"
+    name, identity = "api:m@http://x", "one"
 
     def __init__(self, order=1, limit=None):
         self.asked, self.order, self.limit = [], order, limit
@@ -29,9 +39,9 @@ class Scripted:
 GREEDY = Decoding(32)
 
 
-def ask(who, folder, question="what?", decoding=GREEDY, pairs=PAIRS):
+def ask(who, folder, question="what?", decoding=GREEDY, pairs=PAIRS, picture="one"):
     return interview("screen", who, [Prompt(p, question) for p in pairs], decoding, lambda p: Image.new("RGB", (8, 8)),
-                     folder)
+                     lambda p: picture, folder)
 
 
 def test_answers_come_in_the_order_of_the_prompts(tmp_path):
@@ -52,13 +62,58 @@ def test_what_changes_is_asked_anew(tmp_path):
     ask(Scripted(), tmp_path)
     for changes in ({"question": "why?"}, {"decoding": Decoding(33)}, {"decoding": Decoding(32, temperature=1.0)},
                     {"decoding": Decoding(32, temperature=1.0, seed=1)},
-                    {"pairs": [p | {"bbox": [0, 0, 9, 9]} for p in PAIRS]}):
+                    {"pairs": [p | {"bbox": [0, 0, 9, 9]} for p in PAIRS]}, {"picture": "two"}):
         who = Scripted()
         ask(who, tmp_path, **changes)
         assert len(who.asked) == 4, changes
     who = Scripted()
     ask(who, tmp_path, pairs=[p | {"rating": 3} for p in PAIRS])  # nobody is shown this
     assert who.asked == []
+
+
+def test_another_model_under_the_same_name_is_asked_anew(tmp_path):
+    ask(Scripted(), tmp_path)
+    who = Scripted()
+    who.identity = "two"
+    ask(who, tmp_path)
+    assert len(who.asked) == 4
+
+
+def test_what_was_not_answered_is_no_answer_and_is_asked_again(tmp_path):
+    class Silent(Scripted):
+        def ask(self, queries, decoding, keep):
+            for query in queries:
+                self.asked.append((query.id, query.slot))
+                keep(query, Unanswered("empty") if query.id == "p2" else "text")
+
+    assert ask(Silent(), tmp_path) == [["text"], ["text"], [None], ["text"]]
+    assert "p2" not in next(tmp_path.glob("*.jsonl")).read_text()
+    again = Scripted()
+    assert ask(again, tmp_path)[2] == ["what? p2 0"] and again.asked == [("p2", 0)]
+
+
+def test_who_answers_nothing_is_soon_asked_no_more(tmp_path):
+    class Silent(Scripted):
+        def ask(self, queries, decoding, keep):
+            for query in queries:
+                self.asked.append(query.id)
+                keep(query, Unanswered("cut off at 32 new tokens"))
+
+    who, pairs = Silent(), [p | {"id": f"{p['id']}-{i}"} for i in range(9) for p in PAIRS]
+    with pytest.raises(RespondentError, match="api:m@http://x: p3-1 and 7 more questions of screen .* cut off at 32"):
+        ask(who, tmp_path, pairs=pairs)
+    assert len(who.asked) == GIVE_UP
+    ask(Scripted(), tmp_path, pairs=pairs[:1])
+    assert ask(who, tmp_path, pairs=pairs)[1:] == [[None]] * 35, "one that has answered may stay silent"
+
+
+@pytest.mark.parametrize("line", ['{"prompt": "k", "answer": "x"}', '{"id": 7, "prompt": "k", "answer": "x"}',
+                                  '{"id": "p1", "prompt": "k", "answer": null}', "[1]", "7", "[" * 100_000])
+def test_a_line_that_is_no_answer_is_named(tmp_path, line):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"id": "p1", "prompt": "k", "answer": "x"}\n' + line + "\n")
+    with pytest.raises(ValueError, match="log.jsonl: line 2.* is not .*: remove it, or the file"):
+        AnswerLog(path)
 
 
 def test_more_samples_keep_those_there_are(tmp_path):

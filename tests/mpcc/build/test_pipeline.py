@@ -1,12 +1,16 @@
 """`python -m mpcc.build` from annotations to a benchmark: what it writes, says, keeps and refuses."""
 
 import json
+import os
 import shutil
 from collections import Counter
 
 import pytest
+from PIL import Image
 
+from minigrpo.files import held
 from mpcc.benchmark import read_benchmark
+from mpcc.build.respondents import respondent
 from mpcc.build.store import STAGES, stage_path
 from mpcc.coco import Coco
 from mpcc.formats import read_pairs
@@ -16,6 +20,10 @@ from mpcc.pairs import file_pairs
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "out"
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("[!.]*") if path.is_file()}
 
 
 def test_all_stages_give_a_benchmark_and_training_pairs(build, endpoint, coco, out):
@@ -92,12 +100,12 @@ def test_an_impossible_value_is_refused_before_any_stage_begins(build, endpoint,
 
 def test_finished_stages_are_not_run_again(build, endpoint, out):
     build("all", "--respondent", endpoint.spec)
-    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    before = files(out)
     asked = len(endpoint.bodies)
     code, said, _ = build("all", "--respondent", endpoint.spec)
     assert code == 0 and said.count("already done") == len(STAGES)
     assert len(endpoint.bodies) == asked
-    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    assert files(out) == before
 
 
 def test_a_changed_setting_makes_its_stage_and_those_after_it_anew_without_asking_again(build, endpoint):
@@ -130,8 +138,81 @@ def test_a_lost_output_is_written_again(build, endpoint, out):
 def test_two_runs_elsewhere_give_the_same_files(build, endpoint, out, tmp_path):
     build("all", "--respondent", endpoint.spec, "--parallel", 8)
     build("all", "--respondent", endpoint.spec, "--parallel", 1, out=tmp_path / "again")
-    for path in out.glob("*.*"):
-        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+    assert files(out) == files(tmp_path / "again")
+
+
+def test_what_replies_cut_off_left_open_is_asked_again_by_the_next_run(build, endpoint, out, tmp_path):
+    build("all", "--respondent", endpoint.spec, out=tmp_path / "healthy")
+    cut = json.dumps({"choices": [{"message": {"content": "Rating: 1"}, "finish_reason": "length"}]})
+    endpoint.fail = lambda number: (200, "application/json", cut, 0) if number >= after else None
+    after = len(endpoint.bodies) + 3
+    build("candidates")
+    code, said, _ = build("screen", "--respondent", endpoint.spec, "--parallel", 1, "--retries", 0)
+    total = len(json.loads((out / "1-candidates.json").read_text(encoding="utf-8"))["pairs"])
+    assert code == 0 and f"dropped {total - 3}: not answered" in said
+    assert f"screen: {total - 3} questions were not answered; start it again" in said
+    endpoint.fail, asked = None, len(endpoint.bodies)
+    said = build("screen", "--respondent", endpoint.spec)[1]
+    assert said.startswith(f"screen: {total - 3} questions were not answered; made anew")
+    assert len(endpoint.bodies) - asked == total - 3
+    assert build("screen", "--respondent", endpoint.spec)[1].startswith("screen: already done")
+    assert build("all", "--respondent", endpoint.spec)[0] == 0 and files(out) == files(tmp_path / "healthy")
+
+
+def test_a_judge_that_cannot_rate_is_named_with_what_it_said(build, endpoint, out):
+    endpoint.script = lambda question, image: "It is a\nlovely picture."
+    code, said, complaint = build("all", "--respondent", endpoint.spec)
+    assert code == 1 and complaint.splitlines()[-1].startswith("mpcc.build: error: screen: no pair is left (")
+    assert "rating unreadable); about val2017/" in complaint
+    assert f"{endpoint.spec} said 'It is a lovely picture.'; nothing was written" in complaint
+    assert not (out / "2-screen.json").exists()
+
+
+def test_an_image_or_a_program_that_changed_is_noticed(build, endpoint, coco, out, monkeypatch):
+    build("all", "--respondent", endpoint.spec)
+    asked, shown = len(endpoint.bodies), json.loads((out / "1-candidates.json").read_text(encoding="utf-8"))["pairs"]
+    name = shown[0]["file_name"]
+    Image.effect_noise((100, 80), 90).convert("RGB").save(coco / "val2017" / name)
+    code, said, _ = build("screen", "--respondent", endpoint.spec)
+    assert code == 0 and "screen: images changed; made anew" in said
+    assert len(endpoint.bodies) - asked == sum(pair["file_name"] == name for pair in shown)
+    asked = len(endpoint.bodies)
+    monkeypatch.setattr("mpcc.build.stages._program", lambda: "another")
+    assert "screen: program changed; made anew" in build("screen", "--respondent", endpoint.spec)[1]
+    assert len(endpoint.bodies) == asked
+
+
+def test_a_model_folder_whose_content_changed_is_noticed(tmp_path, monkeypatch):
+    seen = set()
+    for file in ("model.safetensors", "tokenizer.json", "chat_template.jinja", "preprocessor_config.json"):
+        for text in "ab":
+            (tmp_path / file).write_text(text)
+            os.utime(tmp_path / file, (1, 1))  # of the same size and time
+            monkeypatch.setattr("mpcc.digests._known", {})  # as in a process of its own
+            seen.add(respondent(f"local:{tmp_path}").identity)
+    assert len(seen) == 8
+    (tmp_path / "README.md").write_text("no part of it")
+    assert respondent(f"local:{tmp_path}").identity in seen
+
+
+def test_a_folder_that_another_process_holds_is_refused(build, endpoint, out):
+    with held(out, "mpcc.build"):
+        code, said, complaint = build("all", "--respondent", endpoint.spec)
+    assert code == 1 and not said and not endpoint.bodies
+    assert f"error: {out} is in use by mpcc.build, process " in complaint and ", since 2" in complaint
+    assert build("all", "--respondent", endpoint.spec)[0] == 0
+
+
+def test_the_key_is_in_no_file_and_no_line(build, endpoint, out, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    plain = endpoint.script
+    endpoint.script = lambda question, image: f"{plain(question, image)}\nBearer sk-very-secret"
+    shown = build("all", "--respondent", endpoint.spec)
+    endpoint.fail = lambda number: (401, "application/json", '{"error": "bad key sk-very-secret"}', 0)
+    shown += build("all", "--respondent", endpoint.spec, "--max-new-tokens", 99)
+    assert shown[0] == 0 and shown[3] == 1 and "HTTP 401" in shown[5]
+    assert endpoint.bodies[0]["key"] == "Bearer sk-very-secret" and "secret" not in "".join(map(str, shown))
+    assert not [path for path in out.rglob("*") if path.is_file() and b"very-secret" in path.read_bytes()]
 
 
 def test_the_seed_changes_the_choice(build, tmp_path):
@@ -163,11 +244,11 @@ def test_decisions_are_applied(build, endpoint, out, tmp_path):
 
 def test_broken_decisions_change_nothing(build, endpoint, out, tmp_path):
     build("all", "--respondent", endpoint.spec)
-    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    before = files(out)
     (tmp_path / "d.json").write_text('{"format": "mpcc-dec', encoding="utf-8")
     code, _, complaint = build("curate", "--decisions", tmp_path / "d.json")
     assert code == 1 and "d.json is not whole JSON" in complaint
-    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    assert files(out) == before
 
 
 def test_missing_labels_are_kept_for_curation_and_refused_by_the_split(build, endpoint, out):

@@ -1,9 +1,13 @@
 """Respondents: an endpoint in good and bad health, and a local model folder."""
 
 import base64
+import contextlib
 import io
+import json
+import socket
 import sys
 import threading
+import time
 
 import pytest
 import tiny
@@ -11,8 +15,9 @@ import torch
 from PIL import Image
 
 from minigrpo import Sample, Sampling, generate
-from mpcc.build.answers import Decoding, Prompt, Query, query_key
-from mpcc.build.respondents import Endpoint, Local, RespondentError, respondent
+from mpcc.build.answers import Decoding, Prompt, Query, RespondentError, Unanswered, query_key
+from mpcc.build.endpoint import AGAIN
+from mpcc.build.respondents import Endpoint, Local, respondent
 
 DECODING = Decoding(16)
 PAIRS = [{"id": f"val2017/{i}.png#{i}", "file_name": f"{i}.png", "bbox": [1, 2, 3, i]} for i in range(6)]
@@ -131,9 +136,106 @@ def test_a_failure_keeps_what_came_and_stops_the_rest(endpoint):
     assert len(endpoint.bodies) == 3
 
 
-def test_a_reply_without_text_is_an_empty_answer(endpoint):
-    endpoint.script = lambda question, image: None
-    assert set(answers(client(endpoint)).values()) == {""}
+def reply(content, reason="stop"):
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": reason}
+    return 200, "application/json", json.dumps({"id": "1", "choices": [choice]}), 0
+
+
+UNUSABLE = {"none": (reply(None), "empty"), "empty": (reply(""), "empty"), "blank": (reply(" \n"), "empty"),
+            "cut off": (reply("Rating: 4", "length"), "cut off at 16 new tokens"),
+            "filtered": (reply("I can", "content_filter"), "cut by the content filter")}
+
+
+@pytest.mark.parametrize(("wrong", "why"), UNUSABLE.values(), ids=UNUSABLE)
+def test_an_empty_or_cut_off_reply_is_asked_for_again_and_never_believed(endpoint, wrong, why):
+    endpoint.fail = lambda number: wrong
+    asked = queries(pairs=PAIRS[:1])
+    assert set(answers(client(endpoint, retries=5), asked=asked).values()) == {Unanswered(why)}
+    assert len(endpoint.bodies) == 1 + AGAIN
+    endpoint.fail = lambda number: wrong if number == 1 + AGAIN else None
+    assert isinstance(answers(client(endpoint, retries=5), asked=asked)[PAIRS[0]["id"], 0], str)
+    assert len(endpoint.bodies) == 3 + AGAIN
+
+
+def drip(first, seconds=0.1):
+    """A server that sends `first`, then a byte every so often, for ever; gives its URL and how to stop it."""
+    stop, listening = threading.Event(), socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while not stop.is_set():
+            try:
+                caller, _ = listening.accept()
+            except OSError:
+                return
+            with caller, contextlib.suppress(OSError):
+                caller.sendall(first)
+                while not stop.wait(seconds):
+                    caller.sendall(b" ")
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listening.getsockname()[1]}/v1", lambda: (stop.set(), listening.close())
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n"
+
+
+FIRST = {"status": b"HTTP/1.1 200 ", "head": HEAD + b"X-Slow: ", "body": HEAD + b"\r\n",
+         "error": HEAD.replace(b"200 OK", b"400 No") + b"\r\n"}
+
+
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
+def test_an_endpoint_that_drips_comes_to_an_end(first):
+    pytest.importorskip("openai", reason="endpoints need the openai package")
+    url, stop = drip(first)
+    began = time.monotonic()
+    try:
+        with pytest.raises(RespondentError, match="got no answer within 0.5 s, in 1 tries"):
+            answers(Endpoint("m", url, timeout=0.5, retries=0, parallel=1), asked=queries(pairs=PAIRS[:1]))
+    finally:
+        stop()
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_reply_without_end_is_not_read_to_the_end(endpoint, status, monkeypatch):
+    monkeypatch.setattr("mpcc.build.endpoint.MOST_BYTES", 5000)
+    endpoint.fail = lambda number: (status, "application/json", "x" * 50_000_000, 0)
+    with pytest.raises(RespondentError, match="more than 5,000 bytes" if status == 200 else "HTTP 400: 'xxx") as caught:
+        answers(client(endpoint, parallel=1))
+    assert len(str(caught.value)) < 400
+
+
+def test_odd_records_are_one_line(endpoint):
+    for text in ("[" * 100_000, '{"choices": [{"message": {"content": "x"}, "finish_reason": [1]}]}', "9" * 5000,
+                 "null", '{"choices": [{"message": {"content": "x", "content": {}}}]}', "\x00", '"choices"'):
+        endpoint.fail = lambda number, text=text: (200, "application/json", text, 0)
+        try:
+            assert answers(client(endpoint), asked=queries(pairs=PAIRS[:1])) == {(PAIRS[0]["id"], 0): "x"}
+        except RespondentError as error:
+            assert "\n" not in str(error) and len(str(error)) < 400
+
+
+def test_the_key_is_shown_nowhere(endpoint, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", " sk-very-secret ")
+    for number in (200, 401, 500):
+        endpoint.fail = lambda _, number=number: (number, "application/json", '{"error": "bad key sk-very-secret"}', 0)
+        with pytest.raises(RespondentError, match=r"bad key \[key\]"):
+            answers(client(endpoint))
+    assert endpoint.bodies[0]["key"] == "Bearer sk-very-secret"
+    endpoint.fail, endpoint.script = None, lambda question, image: "my key is sk-very-secret"
+    assert set(answers(client(endpoint)).values()) == {"my key is [key]"}
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very\nsecret")
+    with pytest.raises(ValueError, match="OPENAI_API_KEY holds characters that no key has") as caught:
+        client(endpoint)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://host/v1?key=hush", "http://hush@host/v1", "https://me:hush@host/v1",
+                                 "http://host/v1#hush", "ftp://me:hush@host/v1", "ftp://host/v1?key=hush"])
+def test_a_url_that_could_hold_a_key_is_refused_and_not_shown(url):
+    with pytest.raises(ValueError, match="OPENAI_API_KEY|is neither") as caught:
+        respondent(f"api:m@{url}")
+    assert "hush" not in str(caught.value)
 
 
 def test_an_unreadable_image_stops_the_stage(endpoint):
