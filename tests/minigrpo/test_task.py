@@ -61,7 +61,7 @@ def test_another_number_of_values_than_completions_is_refused(values):
     ({"plain": torch.tensor(1.0)}, r"term 'plain' has tensor\(1.\) for 2 completions"),
     ({"plain": {1.0, 2.0}}, r"term 'plain' has {1.0, 2.0} for 2 completions"),  # has no order
     ({3: [1.0, 2.0]}, "the name of a term is 3, and must be text"),
-    ({"plain": [1e308, 0], "other": [1e308, 0]}, r"sums \[inf, 0.0\] of the weighted terms plain, other are not finite"),
+    ({"a": [1e308, 0], "b": [1e308, 0]}, r"sums \[inf, 0.0\] of the weighted terms a, b are not finite"),
 ])
 def test_what_is_no_dict_of_terms_is_refused(terms, message):
     with pytest.raises(ValueError, match=f"Task.reward, sample an-id: {message}"):
