@@ -17,7 +17,7 @@ from mpcc.benchmark import DIFFICULTIES, read_benchmark
 from mpcc.choices import parse_choice
 from mpcc.coco import Coco
 from mpcc.formats import read_pairs, write_pairs
-from mpcc.masks import footprint, hidden_region, others_visible, pixel_box
+from mpcc.masks import Region, footprint, hidden_region, others_visible, pixel_box
 from mpcc.pairs import file_pairs
 from mpcc.parsing import parse_free, parse_yes_no, tidy
 from mpcc.rewards import (
@@ -35,6 +35,7 @@ piece = st.one_of(st.text(max_size=8), st.sampled_from((
     "The answer is ", "final answer: ", "wait, ", "or ", ". ", "\n", "**", "because ", "e.g. ", "I ", "<b>", "ﬁ", "?")))
 said = st.lists(piece, max_size=12).map("".join)
 short = st.text("ab c.", max_size=7)
+untagged = st.text(st.characters(exclude_characters="<"), max_size=8)
 OPTIONS = (("dog", "hot dog", "cat"), ("yes", "no"), ("A is closer", "B is closer"), ("a", "i", "b"), ("(", ".*", "+"))
 
 
@@ -75,7 +76,7 @@ def test_every_reward_term_is_in_the_unit_interval_and_follows_from_the_others(t
                                                                     == normalise(answer))
 
 
-@holds(600, think=st.text(max_size=8), answer=st.text(max_size=8), blank=st.sampled_from(("", "\n", " \t ")),
+@holds(600, think=untagged, answer=untagged, blank=st.sampled_from(("", "\n", " \t ")),
        around=st.sampled_from(("", " ", "x")))
 def test_the_asked_format_earns_its_reward_and_nothing_around_it(think, answer, blank, around):
     text = f"<think>{think}</think>{blank}<answer>{answer}</answer>"
@@ -138,7 +139,7 @@ def test_a_random_box_is_as_large_as_the_target_and_lies_elsewhere_where_it_can(
         assert not region[top:bottom, left:right].any()
 
 
-@pytest.mark.skipif(find_spec("mpcc.outlines") is None, reason="pycocotools itself dies of a NaN: mpcc.coco lets it pass")
+@pytest.mark.skipif(find_spec("mpcc.outlines") is None, reason="a NaN kills pycocotools, and is let pass")
 @holds(500, outline=outlines, kind=st.sampled_from(("polygon", "instances", "box")))
 def test_any_outline_gives_a_mask_of_the_image_or_a_value_error_of_one_line(outline, kind):
     target = Region(box=(2, 2, 5, 5), segmentation=outline)
