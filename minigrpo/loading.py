@@ -128,6 +128,9 @@ def _checked(path: str | Path, weights: bool = True) -> str:
         raise FileNotFoundError(f"model folder {path} has no config.json")
     if weights and not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"model folder {path} has no weights (*.safetensors)")
+    # transformers would make up an empty one
+    if weights and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        raise FileNotFoundError(f"model folder {path} has no tokenizer (tokenizer.json)")
     return str(path)
 
 
@@ -145,7 +148,8 @@ def load_image_processor(path: str, min_pixels: int = 0, max_pixels: int = 0):
 
 def _generation_end_ids(path: str) -> list[int]:
     """The end tokens of a folder's generation settings, of which nothing else is read; a folder need not have them."""
-    with contextlib.suppress(OSError):
+    there = (Path(path) / "generation_config.json").is_file()
+    with _reading(path, "generation settings") if there else contextlib.suppress(OSError):
         stated = GenerationConfig.from_pretrained(path).eos_token_id
         return stated if isinstance(stated, list) else [] if stated is None else [stated]
     return []
