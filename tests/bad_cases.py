@@ -50,15 +50,15 @@ TRAIN += _options("train.py", {
     f"--task bad_tasks:NoSamples {TEXT} {TOY}": r"NoSamples must define samples\(\)",
     f"--task bad_tasks:NoReward {TEXT} {TOY}": r"NoReward must define reward\(\)",
     f"--task bad_tasks:InInit {TEXT} {TOY}": "the data is not there",
-    f"--task {TOY}": "has no default model",
-    f"--task {TEXT} {TOY} --rollout.prompts_per_step 9": "6 samples, fewer than",
-    f"--task {TEXT} {TOY} --rollout.max_prompt_tokens 1": "more than the limit of 1",
-    f"--task {TEXT} {TOY} --run.dir {{b}}/file.txt": "file.txt",
-    f"--task {TEXT} {TOY} --run.dir {{b}}/file.txt/x": "file.txt",
-    f"--task {TEXT} {TOY} --run.device cuda": "set run.device to cpu",
-    f"--task {TEXT} {TOY} --model.attention flash": "flash",
-    f"--task {TEXT} {TOY} --model.graphs true": "graphs",
-    f"--task {TEXT} {TOY} --model.offload true": "offload",
+    f"--task bad_tasks:Good {TOY}": "has no default model",
+    f"--task bad_tasks:Good {TEXT} {TOY} --rollout.prompts_per_step 9": "6 samples, fewer than",
+    f"--task bad_tasks:Good {TEXT} {TOY} --rollout.max_prompt_tokens 1": "more than the limit of 1",
+    f"--task bad_tasks:Good {TEXT} {TOY} --run.dir {{b}}/file.txt": "file.txt",
+    f"--task bad_tasks:Good {TEXT} {TOY} --run.dir {{b}}/file.txt/x": "file.txt",
+    f"--task bad_tasks:Good {TEXT} {TOY} --run.device cuda": "set run.device to cpu",
+    f"--task bad_tasks:Good {TEXT} {TOY} --model.attention flash": "flash",
+    f"--task bad_tasks:Good {TEXT} {TOY} --model.graphs true": "graphs",
+    f"--task bad_tasks:Good {TEXT} {TOY} --model.offload true": "offload",
 }, 1)
 MODELS = {
     "missing": "does not exist", "without-config.json": "has no config.json", "without-model.safetensors": "no weights",
@@ -72,7 +72,7 @@ MODELS = {
     "dropout-config": "dropout", "heads-config": "heads-config", "layers-config": "layers-config",
     "hidden-config": "hidden-config", "vocab-config": "vocab-config",
 }
-TRAIN += [Case("train.py", f"--task --model.path {{b}}/models/{name} {TOY}", says)
+TRAIN += [Case("train.py", f"--task bad_tasks:Good --model.path {{b}}/models/{name} {TOY}", says)
           for name, says in MODELS.items()]
 TRAIN += [Case("train.py", ON_COCO % name, says) for name, says in {
     "missing": "coco-missing", "noannotations": "instances_train2017.json is missing",
@@ -91,11 +91,11 @@ EVAL += _options("eval.py", {
     "--optim.lr 1": "--optim.lr does not count", "--model a --model.path b": "name a model each",
     "--benchmark {b}/b-good.json --images {b}/nowhere": "nowhere is not a folder",
     f"{GOOD} --compare {{b}}/empty": "empty", f"{GOOD} --compare {{b}}/nowhere": "nowhere",
-    f"{GOOD} --halves nowhere": "nowhere", f"{GOOD} --halves scenes": "halves", f"{GOOD} --traces {{b}}/nowhere":
+    f"{GOOD} --halves nowhere": "nowhere", f"{GOOD} --traces {{b}}/nowhere":
     "nowhere",
     f"{GOOD} --traces {{b}}/file.txt": "file.txt", "--blink {b}/empty": "empty", "--blink {b}/nowhere": "nowhere",
     "--model {b}/nowhere --benchmark {b}/b-good.json --images {b}/coco/val2017": "nowhere",
-    "--task --held-out": "has no default model", "--held-out --kinds free": "--kinds does not count",
+    "--task bad_tasks:Good --held-out": "has no default model", "--held-out --kinds free": "--kinds does not count",
 }, 1)
 EVAL += _options("eval.py", {
     "--modell x": "not an option", "--mode best": "invalid choice", "--limit two": "invalid int", "--task nothing":
