@@ -20,7 +20,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     It is on the disk before it moves. Where writing fails, what was there stays as it was.
 
     Raises:
-        OSError: writing failed; names the path.
+        OSError: writing failed, or a file was to take the place of a folder; names the path.
     """
     path = Path(path)
     part, old = path.with_name(f".{path.name}.part"), path.with_name(f"{path.name}.old")
@@ -31,6 +31,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             for file in [part] if part.is_file() else filter(Path.is_file, part.rglob("*")):
                 with file.open("rb+") as written:
                     os.fsync(written.fileno())
+            if part.is_file() and path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "is a folder, and stays one: name a file", str(path))
             if path.is_dir():  # nothing moves onto a folder: it goes aside, so that a whole one is always there
                 _remove(old)
                 os.replace(path, old)

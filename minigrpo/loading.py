@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -70,7 +71,8 @@ def read_config(path: str | Path) -> tuple[PreTrainedConfig, type]:
         ValueError: a model that the engine does not support.
     """
     path = _checked(path, weights=False)
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    with _reading(path, "configuration"):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     if config.model_type in VISION_FAMILIES:
         return config, AutoModelForImageTextToText
     if hasattr(config, "vision_config"):
@@ -81,28 +83,43 @@ def read_config(path: str | Path) -> tuple[PreTrainedConfig, type]:
 
 def _net(auto: type, path: str, config: PreTrainedConfig, dtype: torch.dtype) -> nn.Module:
     """The HF model with all of its weights: transformers would draw missing ones at random."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # what is missing is said here, in one line, not in a table
     try:
-        net, report = auto.from_pretrained(
-            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
-            ignore_mismatched_sizes=True, output_loading_info=True,  # both are refused here, in one line
-        )
-    except SafetensorError as error:
-        raise ValueError(f"{path}: cannot read its weights: {error}") from error
+        with _reading(path, "weights"):
+            net, report = auto.from_pretrained(
+                path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+                ignore_mismatched_sizes=True, output_loading_info=True,
+            )
+    finally:
+        transformers.logging.set_verbosity(verbosity)
     wrong = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
     if wrong:
         raise ValueError(f"{path}: {len(wrong)} weights are missing or of another shape, such as {min(wrong)}")
     return net
 
 
+@contextlib.contextmanager
+def _reading(path: str, what: str) -> Iterator[None]:
+    """Whatever transformers raises over a broken folder becomes a ValueError of one line that names folder and part."""
+    try:
+        yield
+    except OSError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: cannot read its {what}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{path}: cannot read its {what}: {said}") from error
+
+
 def _tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer, with the chat template of an older release's chat_template.json if it has no other."""
-    try:
+    with _reading(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         legacy = Path(path) / "chat_template.json"
         if tokenizer.chat_template is None and legacy.is_file():
             tokenizer.chat_template = json.loads(legacy.read_text(encoding="utf-8"))["chat_template"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: cannot read its tokenizer: {error}") from error
     return tokenizer
 
 
@@ -117,12 +134,16 @@ def _checked(path: str | Path, weights: bool = True) -> str:
         raise FileNotFoundError(f"model folder {path} has no config.json")
     if weights and not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"model folder {path} has no weights (*.safetensors)")
+    # transformers would make up an empty one
+    if weights and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        raise FileNotFoundError(f"model folder {path} has no tokenizer (tokenizer.json)")
     return str(path)
 
 
 def load_image_processor(path: str, min_pixels: int = 0, max_pixels: int = 0):
     """The image processor of a folder or hub id, with bounds on the area of an image; 0 keeps the folder's own."""
-    processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
+    with _reading(path, "image processor"):
+        processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
     size = dict(processor.size)
     processor.size = {
         "shortest_edge": min_pixels or size["shortest_edge"],
@@ -133,7 +154,8 @@ def load_image_processor(path: str, min_pixels: int = 0, max_pixels: int = 0):
 
 def _generation_end_ids(path: str) -> list[int]:
     """The end tokens of a folder's generation settings, of which nothing else is read; a folder need not have them."""
-    with contextlib.suppress(OSError):
+    there = (Path(path) / "generation_config.json").is_file()
+    with _reading(path, "generation settings") if there else contextlib.suppress(OSError):
         stated = GenerationConfig.from_pretrained(path).eos_token_id
         return stated if isinstance(stated, list) else [] if stated is None else [stated]
     return []

@@ -6,7 +6,7 @@ import contextlib
 import linecache
 import math
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from inspect import isgenerator
 from typing import Any
@@ -113,18 +113,23 @@ def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: 
     """
     where = f"{type(task).__name__}.reward, sample {sample.id}"
     if not isinstance(terms, Mapping) or not terms:
-        raise ValueError(f"{where}: no reward terms returned, but {terms!r}; wanted is a dict such as "
+        raise ValueError(f"{where}: no reward terms returned, but {_shown(terms)}; wanted is a dict such as "
                          '{"right": [1.0, 0.0, …]}')
     found: dict[str, list[float]] = {}
     rewards = torch.zeros(len(completions), dtype=torch.float64)
     for name, values in terms.items():
-        if not hasattr(values, "__len__") or len(values) != len(completions):
-            count = f"{len(values)} values" if hasattr(values, "__len__") else f"{values!r}"
-            raise ValueError(f"{where}: term {name!r} has {count} for {len(completions)} completions")
+        if not isinstance(name, str):
+            raise ValueError(f"{where}: the name of a term is {_shown(name)}, and must be text")
+        count = _length(values)
+        if count != len(completions):
+            held = _shown(values) if count is None else f"{count} values"
+            raise ValueError(f"{where}: term {name!r} has {held} for {len(completions)} completions")
         found[name] = [_number(value, f"{where}: term {name!r}", completion, strict)
                        for value, completion in zip(values, completions, strict=True)]
         values = torch.tensor(found[name], dtype=torch.float64)
         rewards += task.reward_weights.get(name, 1.0) * values.where(~values.isnan(), 0.0)
+    if strict and not rewards.isfinite().all():
+        raise ValueError(f"{where}: sums {rewards.tolist()} of the weighted terms {', '.join(terms)} are not finite")
     if unknown := task.reward_weights.keys() - terms.keys():
         raise ValueError(f"{where}: reward_weights names {min(unknown)!r}, which is none of the terms "
                          f"{', '.join(terms)} (a term that does not apply is a list of None)")
@@ -147,16 +152,31 @@ def weigh_tokens(task: Task, context: GroupContext) -> tuple[Tensor, Tensor | No
     return advantages, weights
 
 
+def _length(values: Any) -> int | None:
+    """How many values there are; None for what is no sequence: a tensor without dimensions, a set, a dict."""
+    if isinstance(values, (Mapping, Set)):
+        return None
+    try:
+        return len(values)
+    except TypeError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: one line, of 80 characters at most."""
+    return " ".join(repr(value).split())[:80]
+
+
 def _number(value: Any, where: str, completion: Completion, strict: bool) -> float:
     """A term's value as a float; NaN for None, which stands for a term that does not apply."""
     if value is None:
         return math.nan
     try:
         number = math.nan if isinstance(value, (str, bytes)) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # torch's own for a tensor of several numbers
         number = math.nan
     if not math.isfinite(number) and not strict and not isinstance(value, (str, bytes)):
         return math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{where} is {value!r} for completion {completion.text[:80]!r}")
+        raise ValueError(f"{where} is {_shown(value)} for completion {completion.text[:80]!r}")
     return number

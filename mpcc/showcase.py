@@ -52,7 +52,11 @@ def answered(run: Path) -> tuple[list[Answered], list[dict[str, Any]]]:
     """Every held-out pair of a finished run, and its steps that have a reward. Raises ValueError or OSError."""
     config, task_class = parse_config(["--config", str(run / "config.toml")], DEFAULT_TASK)
     task, ranks, said, found = task_class(config.task), join(config.run.device), [], []
-    history = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    metrics = run / "metrics.jsonl"
+    try:
+        history = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{metrics} is not whole JSON lines ({error})") from error
     history = [record for record in history if record.get("reward") is not None]
     if not isinstance(task, MaskedPrediction) or not task.held_out() or not history:
         raise ValueError(f"{run} has no held-out pairs or no reward: show a run of masked prediction that has both")

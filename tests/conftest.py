@@ -7,11 +7,17 @@ import pytest
 import tiny
 import torch
 from browser import Browser
+from hypothesis import settings
+from properties import PROFILE
 from running import SMALL, words
 from small_coco import annotation, write_split
 from toy_task import NAME
 
 import train
+
+settings.register_profile("short", deadline=None, derandomize=True)
+settings.register_profile("long", deadline=None, derandomize=False)
+settings.load_profile(PROFILE)
 
 
 @pytest.fixture

@@ -54,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("model.offload needs several ranks; give --gpus 2, or leave it out")
         machine = _machine(own.machine, config)
         machine = replace(machine, memory=own.memory * GB) if own.memory else machine
-        shape = shape_of(config.model.path)
+        try:
+            shape = shape_of(config.model.path)
+        except (ArithmeticError, AttributeError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{config.model.path}: its config.json makes no model: {error}") from error
         load = _load(config, machine, own, shape)
     except (ConfigError, ValueError, OSError) as error:
         print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -17,11 +17,22 @@ def read_cells(folder: Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: a file is none; names it.
     """
     files = sorted((folder / "cells").glob("*.json"))
     if not files:
         raise FileNotFoundError(f"{folder} holds no cells/*.json: name the folder of a comparison")
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return [_read_cell(file) for file in files]
+
+
+def _read_cell(file: Path) -> dict[str, Any]:
+    try:
+        cell = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not whole JSON ({error}): remove it, and run its cell again") from error
+    if not isinstance(cell, dict) or not {"row", "seed"} <= cell.keys():
+        raise ValueError(f"{file} is no cell of a comparison: it has no row and seed")
+    return cell
 
 
 def render_comparison(results: Sequence[Mapping[str, Any]], ours: str, theirs: str) -> str:

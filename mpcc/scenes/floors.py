@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from minigrpo import Sample, load_model
+from minigrpo.loading import read_config
 from mpcc.formats import write_json
 from mpcc.prompts import QUESTION, SYSTEM_PROMPT
 from mpcc.rewards import normalise, parse_answer
@@ -51,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help="model folder, asked with all pictures black (default: the shipped base)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args(argv)
+    try:  # at once, not after minutes of forests
+        read_config(args.model)
+        if args.json and not args.json.parent.is_dir():
+            raise FileNotFoundError(f"--json: folder {args.json.parent} does not exist")
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"floors: error: {' '.join(str(error).split())}") from error
     train, asked = read_pairs()
     found = {"world": VERSION, "pairs": len(asked), "chance": 1 / len({pair["category_name"] for pair in asked}),
              "forest": floors(train, asked, forest), "network": floors(train, asked, network),

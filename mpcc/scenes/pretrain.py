@@ -55,6 +55,10 @@ def main() -> None:
             parser.error(f"--{name.replace('_', '-')} {getattr(args, name)} must be at least 1")
     keep_freed_memory()
     began = time.monotonic()
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out: {error.filename} {error.strerror}")
     write_untrained(args.out, train_tokenizer(), args.seed)
     vlm = load_model(args.out, dtype=torch.float32)
     lists = drawn_ahead(_draw_lists, FIRST_STEPS, args.out, args.seed, args.plain)

@@ -48,7 +48,11 @@ def make_sheet() -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mpcc.scenes.sheet", description=__doc__)
     parser.add_argument("file", type=Path, help="image file to write, say scenes.jpg")
-    make_sheet().save(parser.parse_args().file, quality=85)
+    file = parser.parse_args().file
+    try:
+        make_sheet().save(file, quality=85)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"sheet: error: {file}: {' '.join(str(error).split())}") from error
 
 
 if __name__ == "__main__":

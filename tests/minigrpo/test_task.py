@@ -43,7 +43,7 @@ def test_a_term_that_does_not_apply_adds_nothing():
     assert math.isnan(terms["x"][1]) and terms["y"][1] == 2.0
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "1", [1.0], "x", {}])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "1", [1.0], "x", {}, 10**400, 1j])
 def test_what_is_no_finite_number_is_refused_with_task_sample_term_and_text(bad):
     with pytest.raises(ValueError, match=r"Task\.reward, sample an-id: term 'plain' is .* for completion 'second'"):
         weigh(Task(None), SAMPLE, TWO, {"plain": [1.0, bad]})
@@ -58,6 +58,10 @@ def test_another_number_of_values_than_completions_is_refused(values):
 @pytest.mark.parametrize(("terms", "message"), [
     ({}, "no reward terms"), (None, "no reward terms"), ([1.0, 2.0], "no reward terms"),
     ({"plain": 1.0}, "term 'plain' has 1.0 for 2 completions"),
+    ({"plain": torch.tensor(1.0)}, r"term 'plain' has tensor\(1.\) for 2 completions"),
+    ({"plain": {1.0, 2.0}}, r"term 'plain' has {1.0, 2.0} for 2 completions"),  # has no order
+    ({3: [1.0, 2.0]}, "the name of a term is 3, and must be text"),
+    ({"a": [1e308, 0], "b": [1e308, 0]}, r"sums \[inf, 0.0\] of the weighted terms a, b are not finite"),
 ])
 def test_what_is_no_dict_of_terms_is_refused(terms, message):
     with pytest.raises(ValueError, match=f"Task.reward, sample an-id: {message}"):
