@@ -37,6 +37,7 @@ from transformers import AutoModelForImageTextToText
 from minigrpo import VLM, Sampling, load_model
 from minigrpo.config import Config
 from minigrpo.cpu import keep_freed_memory
+from minigrpo.doors import evaluation_of
 from minigrpo.files import held
 from minigrpo.log import show_warnings
 from minigrpo.ranks import Ranks
@@ -112,7 +113,8 @@ def hold(options: Namespace, path: str, ranks: Ranks, until_done: ExitStack) -> 
 def score_held_out(config: Config, task: Any, path: str, ranks: Ranks) -> dict[str, float]:
     """The figures of the task's own evaluation, as train.py takes them, but for what needs the training samples."""
     vlm, greedy = load(config, path, ranks), Sampling(config.rollout.max_new_tokens, temperature=0.0)
-    found = task.evaluate(lambda asked: answer(vlm, asked, greedy, ranks, config.rollout.max_prompt_tokens))
+    limit = config.rollout.max_prompt_tokens
+    found = evaluation_of(task, lambda asked: answer(vlm, asked, greedy, ranks, limit))
     shown = "  ".join(f"{name} {value:.4g}" for name, value in found.items()) or "nothing to evaluate"
     print_first(ranks, f"{label(path)} on the held-out samples of {type(task).__name__}, at most "
                        f"{greedy.max_new_tokens} new tokens: {shown}")

@@ -31,6 +31,7 @@ import transformers
 
 from minigrpo.checkpoints import Progress
 from minigrpo.cpu import keep_freed_memory
+from minigrpo.doors import evaluation_of, samples_of, stages_of
 from minigrpo.export import export
 from minigrpo.log import RunLog, show_warnings
 from minigrpo.metrics import StepMetrics
@@ -56,7 +57,7 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
 
     A run that was killed goes on from a checkpoint (`run.resume`), and is then the run that it would have been.
     """
-    stages = task.stages(config)
+    stages = stages_of(task, config)
     samplers = [make_sampler(config, stage.task or task, stage, ranks) for stage in stages]
     path = config.model.path or task.default_model
     if not path:
@@ -64,7 +65,8 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
     greedy = Sampling(config.rollout.max_new_tokens, temperature=0.0)
 
     def evaluate(vlm: VLM) -> dict[str, float]:
-        return task.evaluate(lambda asked: answer(vlm, asked, greedy, ranks, config.rollout.max_prompt_tokens))
+        limit = config.rollout.max_prompt_tokens
+        return evaluation_of(task, lambda asked: answer(vlm, asked, greedy, ranks, limit))
 
     with RunLog(config, ranks) as log, StopSignal(f"--run.dir {log.dir} --run.resume auto goes on") as stop:
         at = log.beginning.progress or Progress(path)
@@ -80,7 +82,7 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
             training.look_ahead()
             if not at.scores:
                 size = sum(p.numel() for p in replica.net.parameters()) / 1e6
-                log.say(f"{path}: {size:.1f}M parameters, {len(task.samples())} samples, {ranks.size} rank(s) on "
+                log.say(f"{path}: {size:.1f}M parameters, {len(samples_of(task))} samples, {ranks.size} rank(s) on "
                         f"{ranks.device.type}\nwriting to {log.dir}")
                 at.scores.append(evaluate(replica))
                 log.say(f"held-out before: {figures(at.scores[0])}")
@@ -105,13 +107,13 @@ def run_stage(training: Training, sampler: Sampler, at: Progress, log: RunLog, s
     """The loop: trains the policy in place for the steps of a stage. A stage of imitation draws and rewards nothing."""
     config, task, stage, ranks = training.config, training.task, training.stage, training.ranks
     policy, replica, _ = training.roles
-    samples, ids = task.samples(), {}
+    samples, ids = samples_of(task), {}
     for step in range(at.step, stage.steps):
         metrics, began, contexts, imitated = StepMetrics(at.steps + 1), time.monotonic(), [], []
         refresh(replica, policy)  # the replica, which samples, takes over the policy's weights
         for chosen in sampler.rounds(step):  # one round, unless groups without variance are replaced
             with ranks.together():  # what is wrong with a sample or a reward is said on every rank
-                mine = load_samples(samples, ranks.share(chosen), ids)
+                mine = load_samples(task, samples, ranks.share(chosen), ids)
                 if stage.policy:
                     with metrics.phase("rollout"):
                         groups = sample_groups(training, mine, step)

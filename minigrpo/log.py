@@ -24,6 +24,7 @@ from typing import Any
 
 from minigrpo.config import Config, to_toml
 from minigrpo.curves import draw_curves
+from minigrpo.doors import shown_answer_of
 from minigrpo.files import append, held, naming, replacing
 from minigrpo.metrics import StepMetrics
 from minigrpo.progress import LoggedCompletion, figures, fit, progress_parts, show_completions
@@ -238,7 +239,7 @@ def examples(step: int, task: Task, context: GroupContext) -> list[LoggedComplet
     group, rewards = context.group, context.rewards.tolist()
     priors = [i for i, prior in enumerate(group.is_prior) if prior]
     ranked = sorted((i for i in range(len(rewards)) if i not in priors), key=lambda i: -rewards[i])
-    sample, answer = context.sample, task.shown_answer(context.sample)
+    sample, answer = context.sample, shown_answer_of(task, context.sample)
     return [
         LoggedCompletion(
             step, sample.id, sample.question, context.completions[i].text,

@@ -1,12 +1,9 @@
-"""Asks a task for its rewards, and checks what it says."""
+"""Asks a task for its rewards, and checks what it says; its other doors are in `minigrpo.doors`."""
 
 from __future__ import annotations
 
-import contextlib
-import linecache
 import math
-import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import replace
 from inspect import isgenerator
 from typing import Any
@@ -14,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minigrpo.doors import checked_request, guarded, shown
 from minigrpo.layout import Group
 from minigrpo.models import VLM
 from minigrpo.rollout import generate
 from minigrpo.sampling import Sampling
 from minigrpo.sections import Config
-from minigrpo.standing import here
-from minigrpo.task import Completion, Generate, GroupContext, Sample, Task, Terms
+from minigrpo.task import Completion, Generate, Sample, Task, Terms
 
 Score = tuple[Tensor, dict[str, list[float]]]
 """Rewards float64 [G] of a group, and its terms, each [G], NaN where one does not apply."""
@@ -33,24 +30,6 @@ def completions_of(vlm: VLM, group: Group) -> list[Completion]:
     ended, sources = group.finished or [True] * count, group.sources or ["policy"] * count
     return [Completion(vlm.decode(tokens), len(tokens), *known)
             for tokens, *known in zip(group.completions, ended, logps, sources, strict=True)]
-
-
-@contextlib.contextmanager
-def guarded(task: Task, door: str, sample: Sample | None = None) -> Iterator[None]:
-    """Whatever goes wrong in a task's own code becomes one line that names task, door, sample, and the line of code.
-
-    Raises:
-        ValueError: with that line.
-    """
-    try:
-        with here.at(sample=sample.id if sample else ""):
-            yield
-    except Exception as error:
-        *_, last = traceback.extract_tb(error.__traceback__)
-        code = linecache.getline(last.filename, last.lineno).strip()
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        where = f"{type(task).__name__}.{door}" + (f", sample {sample.id}" if sample else "")
-        raise ValueError(f"{where}: {said} ({last.filename}, line {last.lineno}: {code})") from error
 
 
 def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Sequence[list[Completion]], config: Config,
@@ -76,7 +55,7 @@ def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Seque
         for number, generator in list(waiting.items()):
             with guarded(task, "reward", samples[number]):
                 try:
-                    asked[number] = generator.send(answers[number])
+                    asked[number] = checked_request(task, samples[number], generator.send(answers[number]))
                 except StopIteration as stop:
                     said[number] = stop.value
                     del waiting[number]
@@ -113,16 +92,16 @@ def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: 
     """
     where = f"{type(task).__name__}.reward, sample {sample.id}"
     if not isinstance(terms, Mapping) or not terms:
-        raise ValueError(f"{where}: no reward terms returned, but {_shown(terms)}; wanted is a dict such as "
+        raise ValueError(f"{where}: no reward terms returned, but {shown(terms)}; wanted is a dict such as "
                          '{"right": [1.0, 0.0, …]}')
     found: dict[str, list[float]] = {}
     rewards = torch.zeros(len(completions), dtype=torch.float64)
     for name, values in terms.items():
         if not isinstance(name, str):
-            raise ValueError(f"{where}: the name of a term is {_shown(name)}, and must be text")
+            raise ValueError(f"{where}: the name of a term is {shown(name)}, and must be text")
         count = _length(values)
         if count != len(completions):
-            held = _shown(values) if count is None else f"{count} values"
+            held = shown(values) if count is None else f"{count} values"
             raise ValueError(f"{where}: term {name!r} has {held} for {len(completions)} completions")
         found[name] = [_number(value, f"{where}: term {name!r}", completion, strict)
                        for value, completion in zip(values, completions, strict=True)]
@@ -136,22 +115,6 @@ def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: 
     return rewards, found
 
 
-def weigh_tokens(task: Task, context: GroupContext) -> tuple[Tensor, Tensor | None]:
-    """The task's advantages [G] and token weights [G, T], which are checked. Raises ValueError for impossible ones."""
-    where, shape = f"sample {context.sample.id}", context.mask.shape
-    with guarded(task, "advantages", context.sample):
-        advantages = torch.as_tensor(task.advantages(context))
-    if advantages.shape != shape[:1] or not advantages.isfinite().all():
-        raise ValueError(f"{type(task).__name__}.advantages, {where}: one finite number for each of {shape[0]} "
-                         f"completions is wanted, not {advantages.tolist()}")
-    with guarded(task, "token_weights", context.sample):
-        weights = task.token_weights(context)
-    if weights is not None and (weights.shape != shape or not weights[context.mask].isfinite().all()):
-        raise ValueError(f"{type(task).__name__}.token_weights, {where}: finite numbers of shape {list(shape)} are "
-                         f"wanted, not {list(weights.shape)}")
-    return advantages, weights
-
-
 def _length(values: Any) -> int | None:
     """How many values there are; None for what is no sequence: a tensor without dimensions, a set, a dict."""
     if isinstance(values, (Mapping, Set)):
@@ -160,11 +123,6 @@ def _length(values: Any) -> int | None:
         return len(values)
     except TypeError:
         return None
-
-
-def _shown(value: Any) -> str:
-    """A value in a message: one line, of 80 characters at most."""
-    return " ".join(repr(value).split())[:80]
 
 
 def _number(value: Any, where: str, completion: Completion, strict: bool) -> float:
@@ -178,5 +136,5 @@ def _number(value: Any, where: str, completion: Completion, strict: bool) -> flo
     if not math.isfinite(number) and not strict and not isinstance(value, (str, bytes)):
         return math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{where} is {_shown(value)} for completion {completion.text[:80]!r}")
+        raise ValueError(f"{where} is {shown(value)} for completion {completion.text[:80]!r}")
     return number

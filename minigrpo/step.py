@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from minigrpo.advantages import group_advantages
+from minigrpo.doors import extra_loss_of, guarded, sample_at, views_of, weights_of
 from minigrpo.layout import Group, Packed
 from minigrpo.losses import completion_weights, policy_loss, sft_loss
 from minigrpo.metrics import StepMetrics, record_batch, record_group
@@ -22,20 +23,21 @@ from minigrpo.optim import clip_and_step, learning_rate
 from minigrpo.policy import Policy, PolicyOutput
 from minigrpo.priors import insert_prior
 from minigrpo.ranks import Ranks
-from minigrpo.reward import completions_of, guarded, score_rewards, weigh_tokens
+from minigrpo.reward import completions_of, score_rewards
 from minigrpo.rollout import generate
-from minigrpo.task import BatchContext, GroupContext, Sample, uses
+from minigrpo.task import BatchContext, GroupContext, Sample, Task, uses
 from minigrpo.training import Training, stage_optim
 from minigrpo.views import score_contexts
 
 
-def load_samples(samples: Sequence[Sample], indices: Sequence[int], known: dict[str, int]) -> list[Sample]:
+def load_samples(task: Task, samples: Sequence[Sample], indices: Sequence[int], known: dict[str, int]
+                 ) -> list[Sample]:
     """The samples at these indices; `known` keeps the index of every id that this rank has met.
 
     Raises:
         ValueError: two samples have one id, and so would draw the same random numbers.
     """
-    loaded = [samples[i] for i in indices]
+    loaded = [sample_at(task, samples, i) for i in indices]
     for i, sample in zip(indices, loaded, strict=True):
         if (other := known.setdefault(sample.id, i)) != i:
             raise ValueError(f"samples {other} and {i} of the task have one id, {sample.id!r}: random numbers are "
@@ -55,10 +57,9 @@ def sample_groups(training: Training, samples: Sequence[Sample], step: int) -> l
     prompts, sizes, parts = [], [], []
     for sample in samples:
         priors = training.encode_priors(sample, rollout.max_new_tokens) if with_priors else []
-        with guarded(task, "views", sample):
-            shown, from_views = task.views(sample, step), task.draw_from(sample, step)
-        views = {name: training.encode(replace(sample, id=f"{sample.id}/{name}", images=tuple(images)))
-                 for name, images in shown.items()}
+        images, from_views = views_of(task, sample, step)
+        views = {name: training.encode(replace(sample, id=f"{sample.id}/{name}", images=seen))
+                 for name, seen in images.items()}
         own = size - len(priors) - sum(from_views.values())
         if own < 0 or from_views.keys() - views.keys():
             raise ValueError(f"sample {sample.id}: {len(priors)} texts of slots and {dict(from_views)} from views do "
@@ -121,7 +122,7 @@ def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics
             contexts = score_contexts(training, contexts, names)
     compared = []
     for context in contexts:
-        advantages, weights = weigh_tokens(task, context)
+        advantages, weights = weights_of(task, context)
         rows = [] if weights is None else [row[seen] for row, seen in zip(weights, context.mask, strict=True)]
         group = replace(context.group, rewards=context.rewards, advantages=advantages, token_weights=rows,
                         varied=bool(advantages.any()))
@@ -201,9 +202,8 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
             record_batch(metrics, batch, out, result, with_kl=ref is not None, on_policy=made == 0)
         loss = stage.policy * result.loss
         if extra:
-            with guarded(task, "extra_loss"):
-                more = task.extra_loss(BatchContext(step, batch, out.logps, out.entropy, weights))
-                loss = loss if more is None else loss + more
+            more = extra_loss_of(task, BatchContext(step, batch, out.logps, out.entropy, weights))
+            loss = loss if more is None else loss + more
         return loss
 
     def imitation_loss(number: int, batch: Packed, out: PolicyOutput) -> Tensor:

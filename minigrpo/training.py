@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from minigrpo.doors import sample_at, sampler_of, samples_of, slots_of
 from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
 from minigrpo.models import VLM
 from minigrpo.optim import make_optimizer
 from minigrpo.ranks import Ranks
 from minigrpo.replica import Roles, load_roles
-from minigrpo.reward import guarded
 from minigrpo.sampler import Sampler
 from minigrpo.sampling import Sampling
 from minigrpo.sections import Config, OptimConfig
@@ -53,10 +53,8 @@ class Training:
 
     def encode_priors(self, sample: Sample, most: int | None = None) -> list[Tensor]:
         """The texts of `Task.slots`, as tokens int64 [n] each. Raises ValueError for one of more than `most` tokens."""
-        with guarded(self.task, "slots", sample):
-            texts = list(self.task.slots(sample))
         where = f"prior of sample {sample.id}"
-        priors = [self.roles.replica.encode_completion(text, where) for text in texts]
+        priors = [self.roles.replica.encode_completion(text, where) for text in slots_of(self.task, sample)]
         if most is not None and (longest := max(map(len, priors), default=0)) > most:
             raise ValueError(f"{where} has {longest} tokens, more than rollout.max_new_tokens = {most} allows a "
                              "completion: raise that, or shorten the trajectory")
@@ -68,11 +66,11 @@ class Training:
         Raises:
             SharedError: a prompt or a prior is too long, or cannot be encoded; raised on every rank.
         """
-        samples, with_priors = self.task.samples(), self.stage.sft or self.config.grpo.prior
+        samples, with_priors = samples_of(self.task), self.stage.sft or self.config.grpo.prior
         most = self.config.rollout.max_new_tokens if self.stage.policy else None
         with self.ranks.together():
             for i in self.ranks.share(range(0, len(samples), math.ceil(len(samples) / LOOKED_AT))):
-                sample = samples[i]
+                sample = sample_at(self.task, samples, i)
                 self.encode(sample)
                 if with_priors:
                     self.encode_priors(sample, most)
@@ -100,7 +98,7 @@ def make_sampler(config: Config, task: Task, stage: Stage, ranks: Ranks) -> Samp
     count = getattr(config, section).prompts_per_step
     if count < ranks.size:
         raise ValueError(f"{section}.prompts_per_step = {count} leaves one of {ranks.size} ranks idle")
-    return task.sampler(len(task.samples()), count, config.run.seed, config.rollout.resample_rounds)
+    return sampler_of(task, len(samples_of(task)), count, config)
 
 
 def blank_batch(vlm: VLM) -> Packed:

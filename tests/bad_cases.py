@@ -175,8 +175,3 @@ SMALLER += _options("minigrpo.plan", {
     "--model {b}/models/hidden-config": "hidden-config", "--model {b}/models/vl --model.offload true": "model.offload",
 }, 2)
 CASES = TRAIN + EVAL + BUILD + SMALLER
-TODO = frozenset(f"bad_tasks:{name}" for name in (
-    "DrawFrom2", "Evaluate0", "Evaluate1", "ExtraLoss1", "ExtraLoss2", "NoSamples", "Reward11", "Reward12",
-    "Sampler0", "Sampler1", "Samples0", "Samples1", "Samples2", "Samples4", "Samples6", "ShownAnswer0",
-    "ShownAnswer1", "Slots1", "Stages0", "Stages1", "Stages2", "Stages3", "TokenWeights2", "Views1"))
-"""Words of the cases that are not refused well yet: the document leaves out what is said of them."""

@@ -37,13 +37,6 @@ class Case(NamedTuple):
     def words(self) -> list[str]:
         return self.argv.split() if isinstance(self.argv, str) else self.argv
 
-    @property
-    def todo(self) -> bool:
-        """Whether it is known that it is not refused as it should be."""
-        from bad_cases import TODO
-
-        return not TODO.isdisjoint(self.words)
-
 
 class Told(NamedTuple):
     """How a case ended: the exit code, the line that was said, and what is wrong with that (None: nothing)."""
@@ -132,7 +125,7 @@ def render(cases: list[Case], told: list[Told]) -> str:
         for case, end in zip(cases, told, strict=True):
             if case.entry == entry:
                 words = " ".join(word.replace("{b}", "FOLDER").replace("{run}", "RUN") or "''" for word in case.words)
-                said = (words, "to do" if case.todo else end.line)
+                said = (words, end.line)
                 cells = [re.sub(r"([|<>*_`\\])", r"\\\1", text) for text in said]
                 lines.append(f"| {cells[0]} | {cells[1]} | {case.code} |")
     return "\n".join(lines) + "\n"
@@ -144,7 +137,7 @@ if __name__ == "__main__":
 
     ended = tell_all(CASES)
     for case, end in zip(CASES, ended, strict=True):
-        if end.wrong and not case.todo:
+        if end.wrong:
             print(f"{case.entry} {case.argv}\n    {end.wrong}")
     if "--write" in sys.argv:
         DOCUMENT.write_text(render(CASES, ended), encoding="utf-8")
