@@ -30,6 +30,7 @@ from minigrpo.sections import STRATEGIES, Config
 from minigrpo.task import Task
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+LONGEST_LINE = 20_000
 _LARGEST = {int: 10**18 - 1, float: sys.float_info.max}
 
 
@@ -240,7 +241,13 @@ def _meanings(cls: type) -> dict[str, str]:
 def _read_toml(path: str) -> dict[str, dict[str, Any]]:
     """The tables of a TOML file, section → field → value. Raises ConfigError."""
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        # a dotted key of that length would fill the memory
+        if (longest := max(map(len, text.splitlines()), default=0)) > LONGEST_LINE:
+            raise ConfigError(f"{path} has a line of {longest:,} characters, which is no option")
+        tables = tomllib.loads(text)
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # also a whole number of thousands of digits

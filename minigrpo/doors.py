@@ -178,7 +178,7 @@ def evaluation_of(task: Task, answer: Answer) -> dict[str, float]:
 def wrong(task: Task, door: str, sample: Sample | None, wanted: str, found: Any) -> DoorError:
     """The error that says what a door should have said."""
     where = f"{type(task).__name__}.{door}" + (f", sample {sample.id}" if sample else "")
-    return DoorError(f"{where}: {wanted} is wanted, not {shown(found)}")
+    return DoorError(f"{where}: gave {shown(found)}; wanted is {wanted}")
 
 
 def shown(value: Any) -> str:

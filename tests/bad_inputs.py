@@ -117,18 +117,31 @@ def tell_all(cases: list[Case]) -> list[Told]:
 
 def render(cases: list[Case], told: list[Told]) -> str:
     """The document: a table for each entry point."""
+    from bad_cases import TOY
+
     lines = ["# Bad inputs, and what is said of each", "",
              f"{len(cases)} cases, written by `python tests/bad_inputs.py --write`. FOLDER holds the inputs, which "
-             "`tests/bad_files.py` makes, RUN is a run folder."]
+             "`tests/bad_files.py` makes, RUN is a run folder. A small run is meant by … (`TOY` of "
+             "`tests/bad_cases.py`); of a task in `bad_tasks.py` the body of its door is shown."]
     for entry in dict.fromkeys(case.entry for case in cases):
         lines += ["", f"## {entry}", "", "| input | message | exit code |", "| --- | --- | ---: |"]
         for case, end in zip(cases, told, strict=True):
             if case.entry == entry:
                 words = " ".join(word.replace("{b}", "FOLDER").replace("{run}", "RUN") or "''" for word in case.words)
+                words = words.replace(TOY.replace("{run}", "RUN"), "…")
+                words = re.sub(r"bad_tasks:(\w+?)(\d+)\b", _with_body, words)
                 said = (words, end.line)
                 cells = [re.sub(r"([|<>*_`\\])", r"\\\1", text) for text in said]
                 lines.append(f"| {cells[0]} | {cells[1]} | {case.code} |")
     return "\n".join(lines) + "\n"
+
+
+def _with_body(found: re.Match) -> str:
+    """The name of a task, and what its door does."""
+    from bad_files import BODIES, door_class
+
+    bodies = {door_class(door, i): f"{door}: {body}" for door, own in BODIES.items() for i, body in enumerate(own)}
+    return f"{found[0]} ({bodies[found[1] + found[2]]})"
 
 
 if __name__ == "__main__":

@@ -161,8 +161,9 @@ def test_bad_arguments_are_refused_in_one_clear_line(argv, message):
         (f"[run]\nsteps = 1{'0' * 5000}", "is not valid TOML"),
         (f"[run]\nsteps = 0x1{'0' * 5000}", "run.steps takes a whole number of at most 18 digits, not one of th"),
         (f"[run]\nsteps = {'[' * 5000}{']' * 5000}", "is not valid TOML"),
-        (f"[run]\nsteps{'.a' * 50000} = 1", "run.steps takes a whole number, not one of thousands"),
-        (f"[grpo]\nscale{'.a' * 50000} = 1", "grpo.scale takes one of std, none, loo, not one of thousands"),
+        (f"[run]\nsteps{'.a' * 5000} = 1", "run.steps takes a whole number, not one of thousands"),
+        (f"[grpo]\nscale{'.a' * 5000} = 1", "grpo.scale takes one of std, none, loo, not one of thousands"),
+        (f"[run]\nsteps{'.a' * 50000} = 1", "run.toml has a line of 100,009 characters, which is no option"),
     ],
     ids=lambda given: given[:60],
 )
