@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from minigrpo.checkpoints import is_checkpoint, start_model
 from minigrpo.files import naming
 
 _LOADED = {".safetensors", ".bin", ".json", ".jinja", ".txt", ".model"}
@@ -41,7 +42,8 @@ def model_digest(model: str) -> str:
     """16 hexadecimal digits of all files that a model is loaded from; its name does not count.
 
     Args:
-        model: A folder, or a hub id whose files were downloaded.
+        model: A folder, a hub id whose files were downloaded, or a run's checkpoint: then those of the model that the
+            run began with count, too.
 
     Raises:
         OSError: a file that cannot be read, or a hub id without files here.
@@ -52,4 +54,5 @@ def model_digest(model: str) -> str:
 
         folder = Path(snapshot_download(model, local_files_only=True))
     files = sorted(path for path in folder.rglob("*") if path.suffix in _LOADED and path.is_file())
-    return digest([[path.relative_to(folder).as_posix(), file_digest(path)] for path in files])
+    begun = model_digest(start_model(model)) if is_checkpoint(folder) else ""  # its weights count by digests.json
+    return digest(begun, [[path.relative_to(folder).as_posix(), file_digest(path)] for path in files])

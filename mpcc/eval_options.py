@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
+from minigrpo.checkpoints import is_checkpoint
 from minigrpo.config import load_config
 from minigrpo.sections import Config
 from minigrpo.task import Task
@@ -76,7 +77,7 @@ def read_options(argv: Sequence[str]) -> tuple[Namespace, Config, type[Task]]:
         raise ValueError(f"--model {options.model} brings its run's own config.toml: leave out --config")
     words = []
     if run:
-        weights = folder / "model" if run == folder else folder
+        weights = folder / "model" if run == folder and not is_checkpoint(folder) else folder
         words = ["--config", str(run / "config.toml"), "--model.path", str(weights)]
     elif options.model:
         words = ["--model.path", options.model]
@@ -98,8 +99,10 @@ def read_options(argv: Sequence[str]) -> tuple[Namespace, Config, type[Task]]:
 
 
 def label(path: str) -> str:
-    """A short name for a model: the run's where it is a run's, else the folder's."""
+    """A short name for a model: the run's where it is a run's, with the step of a checkpoint; else the folder's."""
     folder = Path(path)
+    if is_checkpoint(folder):
+        return f"{folder.parent.parent.name}-{folder.name}"
     return folder.parent.name if (folder.parent / "config.toml").is_file() else folder.name
 
 
@@ -110,7 +113,7 @@ def default_out(options: Namespace, path: str) -> Path:
     many models are called alike.
     """
     folder, runs = Path(path).resolve(), Path("runs").resolve()
-    plain = folder == Path(MaskedPrediction.default_model).resolve() or runs in (folder.parent, folder.parent.parent)
+    plain = folder == Path(MaskedPrediction.default_model).resolve() or runs in folder.parents[:3]
     name = label(path) if plain else f"{label(path)}-{_mark(path)}"
     return Path("runs/eval") / "-".join([name, *options.distinctions])
 
@@ -199,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     add = parser.add_argument
-    add("--model", help="model folder, hub id or run folder; the shipped base by default")
+    add("--model", help="model folder, hub id, run folder or checkpoint of a run; the shipped base by default")
     add("--benchmark", type=Path, help="benchmark file; that of the embedded scenes by default")
     add("--images", type=Path, help="folder of its images; by default the benchmark's split, beside its file")
     add("--kinds", help=f"questions asked, by default {_DEFAULTS['kinds']}")
