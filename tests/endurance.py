@@ -1,10 +1,11 @@
-"""Whether a long run leaks: memory, open files and threads of every rank after each of 300 steps of the default run.
+"""What a long run costs beside its steps: memory, open files and threads of every rank after each of 300 steps of the
+default run, and the time that its checkpoints take.
 
     torchrun --nproc_per_node 2 tests/endurance.py               a quarter of an hour on two cores
     torchrun --nproc_per_node 2 tests/endurance.py --run.steps 30
 
 Exit code 1 where the memory of any rank grows by 2 % or more over the last two thirds (the mean of their first and of
-their last tenth), or where files or threads have grown at all.
+their last tenth), where files or threads have grown at all, or where saving takes 2 % of the time of the steps or more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from statistics import fmean
 
@@ -31,13 +33,20 @@ def measured() -> tuple[float, int, int]:
 
 def main() -> None:
     rows: list[tuple[float, int, int]] = []
-    step = Saves.step
+    saved, ended = [], []
+    step, save = Saves.step, Saves.save
 
     def counted(self: Saves, found: dict) -> None:
         step(self, found)
         rows.append(measured())
+        ended.append(time.monotonic())
 
-    Saves.step = counted
+    def timed(self: Saves) -> None:
+        began = time.monotonic()
+        save(self)
+        saved.append(time.monotonic() - began)
+
+    Saves.step, Saves.save = counted, timed
     if not any(word.startswith("--run.steps") for word in sys.argv):
         sys.argv += ["--run.steps", STEPS]
     train.main()
@@ -47,7 +56,10 @@ def main() -> None:
     grown = [max(row[i] for row in late[-tenth:]) - max(row[i] for row in late[:tenth]) for i in (1, 2)]
     print(f"rank {os.environ.get('RANK', 0)}: {len(rows)} steps; memory {first:.1f} MB, later {last:.1f} MB "
           f"({last / first - 1:+.2%}); open files {late[0][1]}, {grown[0]:+d}; threads {late[0][2]}, {grown[1]:+d}")
-    if last / first >= 1.02 or grown[0] > 0 or grown[1] > 0:
+    share = sum(saved) / (ended[-1] - ended[0])
+    print(f"rank {os.environ.get('RANK', 0)}: {len(saved)} checkpoints took {sum(saved):.2f} s of "
+          f"{ended[-1] - ended[0]:.0f} s ({share:.2%})")
+    if last / first >= 1.02 or grown[0] > 0 or grown[1] > 0 or share >= 0.02:
         sys.exit(1)
 
 
