@@ -31,7 +31,7 @@ import transformers
 
 from minigrpo.checkpoints import Progress
 from minigrpo.cpu import keep_freed_memory
-from minigrpo.doors import evaluation_of, samples_of, stages_of
+from minigrpo.doors import evaluation_of, rounds_of, samples_of, stages_of
 from minigrpo.export import export
 from minigrpo.log import RunLog, show_warnings
 from minigrpo.metrics import StepMetrics
@@ -71,15 +71,15 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
     with RunLog(config, ranks) as log, StopSignal(f"--run.dir {log.dir} --run.resume auto goes on") as stop:
         at = log.beginning.progress or Progress(path)
         if log.beginning.finished:
-            return log.say(f"{log.dir} holds a finished run of {at.steps} steps: nothing to do")
+            return log.say(f"{log.dir} holds a finished run: nothing to do; train on with --model.path {log.dir}/model")
         for number in range(at.stage, len(stages)):
             stage, sampler = stages[number], samplers[number]
             training = Training.begin(at.path, config, stage.task or task, stage, ranks)
             policy, replica, _ = training.roles
             saves = Saves(training, sampler, at, log, stop)
             if at.step:
-                log.say(f"going on from step {at.steps} of {config.steps}, {log.beginning.checkpoint}")
-            training.look_ahead()
+                log.say(f"going on from step {at.steps} of {config.steps}, {log.beginning.checkpoint}\n"
+                        f"writing to {log.dir}")
             if not at.scores:
                 size = sum(p.numel() for p in replica.net.parameters()) / 1e6
                 log.say(f"{path}: {size:.1f}M parameters, {len(samples_of(task))} samples, {ranks.size} rank(s) on "
@@ -111,7 +111,7 @@ def run_stage(training: Training, sampler: Sampler, at: Progress, log: RunLog, s
     for step in range(at.step, stage.steps):
         metrics, began, contexts, imitated = StepMetrics(at.steps + 1), time.monotonic(), [], []
         refresh(replica, policy)  # the replica, which samples, takes over the policy's weights
-        for chosen in sampler.rounds(step):  # one round, unless groups without variance are replaced
+        for chosen in rounds_of(task, sampler, step):  # one round, unless groups without variance are replaced
             with ranks.together():  # what is wrong with a sample or a reward is said on every rank
                 mine = load_samples(task, samples, ranks.share(chosen), ids)
                 if stage.policy:
@@ -137,8 +137,9 @@ def run_stage(training: Training, sampler: Sampler, at: Progress, log: RunLog, s
             refresh(replica, policy)
             found |= {f"held_out/{name}": value for name, value in evaluate(replica).items()}
         log.step(at.steps + 1, found)
-        log.check(at.steps + 1, found, metrics)
-        saves.step(found)
+        saves.count(found)
+        log.check(at.steps, found, metrics)
+        saves.step()
 
 
 def main() -> None:

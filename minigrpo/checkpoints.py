@@ -47,6 +47,8 @@ class Progress:
         sampler: `Sampler.state` at the end of the step.
         watch: `Watch.state` at the end of the step.
         warned: Lines of warnings.txt.
+        model: A mark of the content of the model of `path`.
+        samples: A mark of the number of the task's samples, and of some of their ids.
     """
 
     path: str
@@ -61,6 +63,8 @@ class Progress:
     sampler: dict[str, Any] = field(default_factory=dict)
     watch: dict[str, Any] = field(default_factory=dict)
     warned: int = 0
+    model: str = ""
+    samples: str = ""
 
     def after_stage(self, path: str, scores: dict[str, float]) -> Progress:
         """Where the next stage begins: with the model that this one has exported."""
@@ -85,6 +89,22 @@ def is_checkpoint(folder: str | Path) -> bool:
 def start_model(path: str | Path) -> str:
     """The model folder or hub id that a path stands for: itself, or what the run of a checkpoint began with."""
     return start_model(read_progress(Path(path)).path) if is_checkpoint(path) else str(path)
+
+
+def model_mark(path: str) -> str:
+    """A digest of all files of a model folder, or of the local copy of a hub id; of a checkpoint, of its digests."""
+    if is_checkpoint(path):
+        return hashlib.sha256((Path(path) / DIGESTS).read_bytes()).hexdigest()[:16]
+    digests = [_digest(file.parent, file) for file in files_of(path) if file.is_file() and file.name[0] != "."]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16]
+
+
+def files_of(model: str | Path) -> list[Path]:
+    """The files of a model folder, or of the local copy of a hub id; without those of its subfolders."""
+    from transformers.utils import cached_file
+
+    folder = Path(model) if Path(model).is_dir() else Path(cached_file(str(model), "config.json")).parent
+    return sorted(folder.iterdir())
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -128,6 +148,9 @@ def read_progress(folder: Path) -> Progress:
     """
     try:
         digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        for name in (f"{WEIGHTS}/.metadata", PROGRESS, CONFIG):
+            if name not in digests:
+                raise ValueError(f"{DIGESTS} does not name {name}")
         for name, expected in digests.items():
             if not (folder / name).is_file():
                 raise ValueError(f"{name} is missing")

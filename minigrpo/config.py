@@ -111,6 +111,8 @@ def parse_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[T
     file = chosen.config or config_of_run(getattr(chosen, "run.resume", ""))
     where = f"{file}: "
     tables = _read_toml(file) if file else {}
+    if not chosen.config:  # a run may have been moved
+        tables.get("run", {}).pop("dir", None)
     from_file = tables.get("task", {}).pop("class", default_task)
     if not isinstance(from_file, str):
         raise ConfigError(f"{where}task.class takes text, not {from_file!r}")

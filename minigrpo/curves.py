@@ -22,8 +22,8 @@ KNOWN = {
     "sampler against policy (nats per token)": ("sampler/mean_difference",),
 }
 """Panels of the engine's own figures: title → metrics."""
-UNDRAWN = {"step", "loss", "lr", "clipped", "idle", "skipped", "seconds", "sampler", "prior_advantage",
-           "prior_positive"}
+UNDRAWN = {"step", "loss", "lr", "clipped", "idle", "skipped", "updated", "seconds", "sampler",
+           "prior_advantage", "prior_positive"}
 """What the engine writes down, but does not draw: names, or what stands in one before its slash."""
 CURVES, PANELS = 6, 3
 """Most curves of one panel, which the colours tell apart, and most panels for each kind of a task's figures."""

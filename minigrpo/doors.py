@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minigrpo.ranks import SharedError
 from minigrpo.sampler import Sampler
 from minigrpo.sections import Config
 from minigrpo.standing import here
@@ -22,8 +23,11 @@ class DoorError(ValueError):
 
 
 @contextlib.contextmanager
-def guarded(task: Task, door: str, sample: Sample | None = None) -> Iterator[None]:
+def guarded(task: Task, door: str, sample: Sample | None = None, passing: bool = False) -> Iterator[None]:
     """Whatever goes wrong in a task's own code becomes one line that names task, door, sample, and the line of code.
+
+    Args:
+        passing: Whether a ValueError or OSError that the code raises itself, and so has words for, stays as it is.
 
     Raises:
         ValueError: with that line; one that `wrong` has made already stays as it is.
@@ -36,14 +40,16 @@ def guarded(task: Task, door: str, sample: Sample | None = None) -> Iterator[Non
     except Exception as error:
         *_, last = traceback.extract_tb(error.__traceback__)
         code = linecache.getline(last.filename, last.lineno).strip()
+        if passing and isinstance(error, (ValueError, OSError)) and code.startswith("raise "):
+            raise
         said = " ".join(f"{type(error).__name__}: {error}".split())
         where = f"{type(task).__name__}.{door}" + (f", sample {sample.id}" if sample else "")
         raise DoorError(f"{where}: {said} ({last.filename}, line {last.lineno}: {code})") from error
 
 
 def samples_of(task: Task) -> Sequence[Sample]:
-    """The task's samples. Raises DoorError where they are no sequence."""
-    with guarded(task, "samples"):
+    """The task's samples. What it says itself of bad data is passed on; raises DoorError for all else."""
+    with guarded(task, "samples", passing=True):
         found = task.samples()
         if not hasattr(found, "__len__") or not hasattr(found, "__getitem__") or isinstance(found, (str, Mapping)):
             raise wrong(task, "samples", None, "a sequence of Sample", found)
@@ -51,8 +57,8 @@ def samples_of(task: Task) -> Sequence[Sample]:
 
 
 def sample_at(task: Task, samples: Sequence[Sample], index: int) -> Sample:
-    """One of the samples; its id, texts and images are of the right types. Raises DoorError."""
-    with guarded(task, "samples"):
+    """One of the samples; its id, texts and images are of the right types. Raises as `samples_of`."""
+    with guarded(task, "samples", passing=True):
         sample = samples[index]
     return checked_sample(task, "samples", sample)
 
@@ -97,6 +103,20 @@ def sampler_of(task: Task, samples: int, per_step: int, config: Config) -> Sampl
         if not isinstance(found, Sampler):
             raise wrong(task, "sampler", None, "a Sampler", found)
     return found
+
+
+def rounds_of(task: Task, sampler: Sampler, step: int) -> Iterator[list[int]]:
+    """The indices of the samples of each round of a step; the same on every rank. Raises SharedError."""
+    rounds = iter(sampler.rounds(step))
+    while True:
+        try:
+            with guarded(task, "sampler"):
+                chosen = next(rounds, None)
+        except DoorError as error:
+            raise SharedError(str(error)) from error
+        if chosen is None:
+            return
+        yield chosen
 
 
 def views_of(task: Task, sample: Sample, step: int) -> tuple[dict[str, tuple], dict[str, int]]:
@@ -164,7 +184,7 @@ def evaluation_of(task: Task, answer: Answer) -> dict[str, float]:
     """
     try:
         found = task.evaluate(answer)
-    except (ValueError, OSError, RuntimeError):
+    except (ValueError, OSError, RuntimeError):  # of a prompt, or of another rank that is gone
         raise
     except Exception as error:
         with guarded(task, "evaluate"):

@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from transformers.utils import cached_file
+import transformers
 
-from minigrpo.checkpoints import is_checkpoint, read_progress, start_model
+from minigrpo.checkpoints import files_of, is_checkpoint, read_progress, start_model
 from minigrpo.files import replacing
 from minigrpo.loading import load_model
 from minigrpo.models import VLM
@@ -41,23 +40,16 @@ def export(vlm: VLM, folder: str | Path, source: str | Path = "") -> Path:
         if not source:
             vlm.save(part)
             return folder
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as written:
-            vlm.net.save_pretrained(written)  # its own configuration goes again
-            part.mkdir(parents=True)
-            for file in sorted(Path(written).iterdir()):
-                if file.name.endswith((".safetensors", ".safetensors.index.json")):
-                    file.rename(part / file.name)
-        for file in _files(source):
+        written = part / ".written"
+        vlm.net.save_pretrained(written)  # its own configuration goes again
+        for file in sorted(written.iterdir()):
+            if file.name.endswith((".safetensors", ".safetensors.index.json")):
+                file.rename(part / file.name)
+        shutil.rmtree(written)
+        for file in files_of(start_model(source)):
             if file.is_file() and not file.name.startswith(".") and not file.name.endswith(_WEIGHTS):
                 shutil.copyfile(file, part / file.name)
     return folder
-
-
-def _files(source: str | Path) -> list[Path]:
-    """The files of a model folder, or of the local copy of a hub id; without those of its subfolders."""
-    source = start_model(source)
-    folder = Path(source) if Path(source).is_dir() else Path(cached_file(source, "config.json")).parent
-    return sorted(folder.iterdir())
 
 
 def main() -> None:
@@ -66,6 +58,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="RUN/checkpoints/STEP")
     parser.add_argument("folder", type=Path, help="where to; it must not exist yet")
     options = parser.parse_args()
+    transformers.logging.disable_progress_bar()
     try:
         if not is_checkpoint(options.checkpoint):
             raise ValueError(f"{options.checkpoint} is no checkpoint; those of a run are in RUN/checkpoints")

@@ -72,20 +72,40 @@ def held(folder: str | Path, user: str) -> Iterator[None]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+b", buffering=0) as file:
+    path = folder / ".lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    _HELD.add(lock)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise OSError(error.errno, f"cannot lock ({error.strerror})", file.name) from error
-            file.seek(0)
-            holder = file.read().decode(errors="replace").strip() or "another process"
+                raise OSError(error.errno, f"cannot lock ({error.strerror})", str(path)) from error
+            holder = os.pread(lock, 500, 0).decode(errors="replace").strip() or "another process"
             raise ValueError(f"{folder} is in use by {holder}: wait until it ends, or name another folder") from None
-        with naming(file.name):
-            file.truncate(0)
+        with naming(path):
+            os.ftruncate(lock, 0)
             who = f"{user}, process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}"
-            file.write(who.encode())
+            os.pwrite(lock, who.encode(), 0)
         yield
+    finally:
+        if lock in _HELD:  # else this is a forked process, which has closed it
+            _HELD.discard(lock)
+            os.close(lock)
+
+
+_HELD: set[int] = set()
+"""Descriptors of what this process holds. A forked process, which may outlive this one, lets go of all of them."""
+
+
+def _let_go() -> None:
+    for descriptor in _HELD:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _remove(path: Path) -> None:

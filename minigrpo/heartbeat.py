@@ -174,7 +174,8 @@ class Heartbeat:
                 self._end(peer, f"stands still for {peer.still:.0f} s, in {peer.at}: that is run.rank_timeout "
                                 f"({self._timeout:g} s) beyond the longest step ({here.longest:.1f} s)")
         if self._storeless > LOST:
-            self._end(next((p for p in self._peers if p.rank == 0), self._peers[0]), "is gone: its store is closed")
+            self._end(next((p for p in self._peers if p.rank == 0), self._peers[0]),
+                      "or the launcher is gone: the store of the ranks is closed")
         self._orphaned += passed if any(peer.left for peer in self._peers) else 0.0
         if self._orphaned > GRACE:  # it has said why; no collective will ever end
             os._exit(1)

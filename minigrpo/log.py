@@ -4,8 +4,9 @@ Every rank calls everything here; only rank 0 writes and prints. Every metric is
 of `minigrpo.curves.UNDRAWN`. Some are known by name, to the progress line and to the warnings of `minigrpo.watch`:
 `reward` and `reward/TERM` (unweighted; `reward/exact` as the exact match), `kl`, `entropy`, `length`, `cut_off` (share
 of completions that hit the length limit), `zero_variance` (share of groups with equal rewards), `idle` (1 where all
-groups had them), `skipped` (1 where the gradient was not finite), `sampler/mean_difference` (from the policy, nats per
-token), `tokens_per_second`, `held_out/FIGURE`, and `seconds`, from which the time left follows.
+groups had them), `skipped` (1 where a gradient was not finite), `updated` (1 where one was), `sampler/mean_difference`
+(from the policy, nats per token), `tokens_per_second`, `held_out/FIGURE`, and `seconds`, from which the time left
+follows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -22,14 +24,14 @@ from dataclasses import asdict
 from operator import itemgetter
 from typing import Any
 
-from minigrpo.config import Config, to_toml
+from minigrpo.config import Config
 from minigrpo.curves import draw_curves
 from minigrpo.doors import shown_answer_of
 from minigrpo.files import append, held, naming, replacing
 from minigrpo.metrics import StepMetrics
 from minigrpo.progress import LoggedCompletion, figures, fit, progress_parts, show_completions
 from minigrpo.ranks import Ranks, SharedError
-from minigrpo.resume import Beginning, cut_logs, find_beginning, read_lines
+from minigrpo.resume import Beginning, begin, read_lines, run_folder
 from minigrpo.task import GroupContext, Task
 from minigrpo.watch import Watch
 
@@ -69,10 +71,7 @@ class RunLog:
         self.steps = config.steps
         self._first, self._ranks, self._logged = ranks.first, ranks, config.run.log_completions
         self._open = contextlib.ExitStack()
-        try:
-            self.beginning = ranks.first_does(lambda: self._begin(config))
-        except OSError as error:
-            raise ValueError(f"run.dir: {error}") from error
+        self.beginning = ranks.first_does(lambda: self._begin(config))
         self.dir, progress = self.beginning.folder, self.beginning.progress
         self._max_bad_steps, self._stop_on = config.run.max_bad_steps, config.run.stopping
         self.watch, self.warned = Watch(self._max_bad_steps), 0
@@ -87,18 +86,13 @@ class RunLog:
             self._history = read_lines(self.dir / "metrics.jsonl") if self._first else []
 
     def _begin(self, config: Config) -> Beginning:
-        """Finds the folder and holds it; in it, nothing is left of steps that are still to come."""
-        found = find_beginning(config)
-        self._open.enter_context(held(found.folder, "train.py"))
-        if found.progress and not found.finished:
-            cut_logs(found.checkpoint.parent.parent, found.folder, found.progress)
-        elif not found.progress:
-            with naming(found.folder / "config.toml"):
-                (found.folder / "config.toml").write_text(to_toml(config), encoding="utf-8", newline="\n")
-            (found.folder / "metrics.jsonl").write_bytes(b"")
-            for name in ("completions.jsonl", "warnings.txt"):  # of a run that ended before its first checkpoint
-                (found.folder / name).unlink(missing_ok=True)
-        return found
+        """Holds the folder, then finds out where the run begins."""
+        try:
+            folder = run_folder(config)
+            self._open.enter_context(held(folder, "train.py"))
+            return begin(config, folder)
+        except OSError as error:
+            raise ValueError(f"run.dir: {error}") from error
 
     def __enter__(self) -> RunLog:
         return self
@@ -136,10 +130,10 @@ class RunLog:
         for name, text in self.watch.step(step, found).items():
             ids = metrics.worst(name, self._ranks)
             text += f" (above all in {', '.join(ids)})" if ids else ""
-            self.warn(text)
             if name in self._stop_on:
-                raise SharedError(f"{text}. The run ends, as run.stop_on says")
-        if self.watch.too_many_bad_steps():
+                raise SharedError(f"{text}; the run ends, as run.stop_on says")
+            self.warn(text)
+        if self.watch.too_many_bad_steps():  # it forgets them, so that a run may go on
             raise SharedError(f"step {step}: the gradient was not finite in {self._max_bad_steps} of the last "
                               f"{min(step, 2 * self._max_bad_steps)} steps; last metrics: {dict(found)}. Lower "
                               f"optim.lr, or look at {self.dir / 'metrics.jsonl'}")
@@ -147,6 +141,7 @@ class RunLog:
     def warn(self, text: str) -> None:
         """Print a warning below the progress line, and add it to `warnings.txt`."""
         if self._first:
+            text = " ".join(text.split())
             self.say(f"warning: {text}")
             append(self.dir / "warnings.txt", f"{text}\n")
             self.warned += 1
@@ -170,6 +165,13 @@ class RunLog:
             self.say("")
             show_completions(completions)
 
+    def sync(self) -> None:
+        """What was written is on the disk when this returns."""
+        for name in ("metrics.jsonl", "completions.jsonl", "warnings.txt") if self._first else ():
+            if (self.dir / name).exists():
+                with naming(self.dir / name), open(self.dir / name, "rb") as file:
+                    os.fsync(file.fileno())
+
     def say(self, text: str) -> None:
         """Print a line of text below the progress line."""
         if self._first:
@@ -179,10 +181,10 @@ class RunLog:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, all of it or nothing, with the steps in which each trouble was there; draw."""
         counts = self.watch.counts
-        if 0 < self.steps <= counts["idle"] + counts["skipped"]:
-            self.warn("no step of this run changed the weights: all were idle or skipped")
         if not self._first:
             return
+        if self._history and not any(record.get("updated") for record in self._history):
+            self.warn("no step of this run changed the weights: all were idle or skipped")
         self._end_line()
         with replacing(self.dir / "result.json") as part:
             troubles = {"troubles": dict(counts)} if counts else {}

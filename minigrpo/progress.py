@@ -46,6 +46,7 @@ def progress_parts(record: Mapping, steps: int, elapsed: float, left: float | No
              if name.startswith("reward/") and name != "reward/exact"]
     above = {name for name, value in record.items() if value is not None and value > 0}
     why = "not finite" if "skipped" in above else "equal rewards" if "idle" in above else ""
+    why = "bad rewards" if why and "bad_rewards" in above else why
     apart = record.get("sampler/mean_difference") or 0
     parts = [
         (0, f"step {record['step']:>{len(str(steps))}}/{steps}"),

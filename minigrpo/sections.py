@@ -123,8 +123,8 @@ class RunConfig:
     max_bad_steps: int = 5
     """Steps with a non-finite loss or gradient, among the last twice as many, after which the run stops."""
     stop_on: str = "reward"
-    """Troubles that end a run, saved, instead of being named and gone on with: names of minigrpo.watch with commas
-    between them. Without reward, groups whose reward is no finite number are left out."""
+    """Troubles that end a run, saved, instead of being named only, with commas between them: idle, kl, entropy,
+    entropy_lost, cut_off, sampler, skipped, reward. Without reward, groups whose reward is not finite are left out."""
     log_completions: int = 2
     """Prompts per step of which prior, best and worst go to completions.jsonl; ten times a run they are shown."""
 
@@ -180,7 +180,7 @@ class Config:
                 raise ValueError(f"grpo.{name} {value} changes nothing under grpo.objective reinforce, which has no "
                                  "importance ratio: leave it out, or take grpo.objective grpo")
         if unknown := [name for name in self.run.stopping if name not in TROUBLES]:
-            raise ValueError(f"run.stop_on names {unknown[0]!r}, which is none of {', '.join(TROUBLES)}")
+            raise ValueError(f"run.stop_on: there is no trouble {unknown[0]!r}, but {', '.join(TROUBLES)}")
         if 0 < high < low:
             raise ValueError(f"model.min_pixels {low} is above model.max_pixels {high}")
 

@@ -121,19 +121,20 @@ def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics
         with metrics.phase("views"):
             contexts = score_contexts(training, contexts, names)
     compared = []
-    for context in contexts:
-        advantages, weights = weights_of(task, context)
-        rows = [] if weights is None else [row[seen] for row, seen in zip(weights, context.mask, strict=True)]
-        group = replace(context.group, rewards=context.rewards, advantages=advantages, token_weights=rows,
-                        varied=bool(advantages.any()))
-        compared.append(replace(context, group=group, advantages=advantages))
-        record_group(metrics, compared[-1])
-        if "reward" not in training.config.run.stopping:
-            metrics.mean("bad_rewards", float(context.bad), 1)
-            metrics.mark("reward", [context.sample.id], [float(context.bad)])
-        with guarded(task, "metrics", context.sample):
-            for name, value in task.metrics(compared[-1]).items():
-                metrics.mean(name, float(value), 1)
+    with training.ranks.together():  # an error in a task's own code is raised on every rank
+        for context in contexts:
+            advantages, weights = weights_of(task, context)
+            rows = [] if weights is None else [row[seen] for row, seen in zip(weights, context.mask, strict=True)]
+            group = replace(context.group, rewards=context.rewards, advantages=advantages, token_weights=rows,
+                            varied=bool(advantages.any()))
+            compared.append(replace(context, group=group, advantages=advantages))
+            record_group(metrics, compared[-1])
+            if "reward" not in training.config.run.stopping:
+                metrics.mean("bad_rewards", float(context.bad), 1)
+                metrics.mark("reward", [context.sample.id], [float(context.bad)])
+            with guarded(task, "metrics", context.sample):
+                for name, value in task.metrics(compared[-1]).items():
+                    metrics.mean(name, float(value), 1)
     return compared
 
 
@@ -168,6 +169,7 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
     rate = learning_rate(step, stage.steps, optim)
     metrics.max("lr", rate)
     metrics.max("skipped", 0.0)
+    metrics.max("updated", 0.0)
     metrics.max("idle", float(not (varied or taught or extra)))
     if not (varied or taught or extra):
         return
@@ -223,6 +225,7 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
             norm = clip_and_step(training.optimizer, policy, rate, optim.max_grad_norm)
             metrics.max("grad_norm", norm)
             metrics.max("skipped", float(not math.isfinite(norm)))
+            metrics.max("updated", float(math.isfinite(norm)))
 
 
 def accumulate(policy: Policy, batches: Sequence[Packed], loss_of: Callable[[int, Packed, PolicyOutput], Tensor],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ from minigrpo.doors import sample_at, sampler_of, samples_of, slots_of
 from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
 from minigrpo.models import VLM
 from minigrpo.optim import make_optimizer
-from minigrpo.ranks import Ranks
+from minigrpo.ranks import Ranks, SharedError
 from minigrpo.replica import Roles, load_roles
 from minigrpo.sampler import Sampler
 from minigrpo.sampling import Sampling
@@ -60,20 +62,29 @@ class Training:
                              "completion: raise that, or shorten the trajectory")
         return priors
 
-    def look_ahead(self) -> None:
+    def look_ahead(self) -> str:
         """Encodes `LOOKED_AT` samples, spread over all, before the first step: what is too long is said at once.
 
+        Returns:
+            A mark of how many samples there are, and of the ids of these.
+
         Raises:
-            SharedError: a prompt or a prior is too long, or cannot be encoded; raised on every rank.
+            SharedError: a prompt or a prior is too long, or cannot be encoded; or the ranks have different samples.
         """
-        samples, with_priors = samples_of(self.task), self.stage.sft or self.config.grpo.prior
-        most = self.config.rollout.max_new_tokens if self.stage.policy else None
+        ids, most = [], self.config.rollout.max_new_tokens if self.stage.policy else None
         with self.ranks.together():
+            samples, with_priors = samples_of(self.task), self.stage.sft or self.config.grpo.prior
             for i in self.ranks.share(range(0, len(samples), math.ceil(len(samples) / LOOKED_AT))):
                 sample = sample_at(self.task, samples, i)
+                ids.append(sample.id)
                 self.encode(sample)
                 if with_priors:
                     self.encode_priors(sample, most)
+        counts = self.ranks.gather([len(samples)])
+        if len(set(counts)) > 1:
+            raise SharedError(f"the ranks have different samples, {', '.join(map(str, counts))} of them: "
+                              f"{type(self.task).__name__}.samples must give the same on every rank")
+        return hashlib.sha256(json.dumps([counts[0], self.ranks.gather(ids)]).encode()).hexdigest()[:16]
 
     def batches(self, groups: Sequence[Group]) -> list[Packed]:
         """Micro-batches of this rank's groups, as many on every rank, as all must run the same collectives.

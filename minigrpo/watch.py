@@ -124,5 +124,11 @@ class Watch:
         self.counts = Counter(state["counts"])
 
     def too_many_bad_steps(self) -> bool:
-        """Whether `max_bad_steps` of the last twice as many made no update, in a row or between good ones."""
-        return sum(self._bad) >= self._bad.maxlen // 2
+        """Whether `max_bad_steps` of the last twice as many made no update, in a row or between good ones.
+
+        They are then forgotten: a run that goes on begins to count anew.
+        """
+        many = sum(self._bad) >= self._bad.maxlen // 2
+        if many:
+            self._bad.clear()
+        return many

@@ -110,7 +110,8 @@ class Rejected:
         refused = len(self.reasons) > self.limit * total
         listed = "" if refused and len(self.reasons) == 1 else self._list()
         if refused:
-            more = f"; {counted} are wrong{listed}, more than task.max_bad = {self.limit:g}: correct them"
+            more = f"; {counted} are wrong{listed}, more than task.max_bad = {self.limit:g}: correct them, or "
+            more += "raise it to leave them out"
             raise ValueError(self.reasons[0] + more)
         warnings.warn(f"{counted} are wrong and left out{listed}; the first: {self.reasons[0]}", stacklevel=3)
 

@@ -100,7 +100,7 @@ def kill(process: subprocess.Popen, run: Path, mark: Path, part: str, after: int
 def contents(run: Path) -> dict:
     """All of a run that must not depend on kills: no times."""
     metrics = [{k: v for k, v in json.loads(line).items() if "second" not in k}
-               for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+               for line in (run / "metrics.jsonl").read_text(encoding="utf-8").split("\n") if line]
     weights = {path.name: path.read_bytes() for path in (run / "model").iterdir()}
     result = json.loads((run / "result.json").read_text()) | {"seconds": 0}
     warnings = run / "warnings.txt"

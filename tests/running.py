@@ -26,7 +26,7 @@ def words(options: dict) -> list[str]:
 
 def lines(folder: Path, name: str = "metrics") -> list[dict]:
     """The objects of a .jsonl file of a run folder."""
-    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").split("\n") if line]
 
 
 def result(folder: Path) -> dict:

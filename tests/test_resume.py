@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_a_run_goes_on_from_a_step_as_if_it_had_never_stopped(run, tmp_path, cas
     for path in (taken[0], taken[-2], taken[-1]):
         other = run(f"from-{path.name}", run__resume=path, **options)
         same_run(whole, other)
-        assert steps_of(other) == [step for step in steps_of(whole) if step > int(path.name)]
+        assert steps_of(other) == [step for step in steps_of(whole) if step >= int(path.name)]
 
 
 def test_auto_begins_where_there_is_no_checkpoint_goes_on_where_there_is_and_ends_at_once_where_all_is_done(
@@ -98,7 +99,7 @@ def test_auto_begins_where_there_is_no_checkpoint_goes_on_where_there_is_and_end
     written = {path: path.stat().st_mtime_ns for path in killed.rglob("*") if path.name != ".lock"}
     capsys.readouterr()
     run("killed", **options)
-    assert "holds a finished run of 4 steps: nothing to do" in capsys.readouterr().out
+    assert "holds a finished run: nothing to do" in capsys.readouterr().out
     assert written == {path: path.stat().st_mtime_ns for path in killed.rglob("*") if path.name != ".lock"}
 
 
@@ -130,9 +131,11 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(run, tmp_path, capsy
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ({"run__resume": "{whole}", "optim__lr": 0.5}, r"is of a run with optim.lr = 0.001, not 0.5: .*--config"),
-    ({"run__resume": "{whole}", "run__steps": 9}, r"is of a run with run.steps = 3, not 9"),
-    ({"run__resume": "{whole}/checkpoints/000002"}, r"has gone on from .*000002: name a new folder"),
+    ({"run__resume": "{whole}/checkpoints/000002", "run__dir": "{tmp}/new", "optim__lr": 0.5},
+     r"is of a run with optim.lr = 0.001, not 0.5: a run goes on with its own options"),
+    ({"run__resume": "{whole}/checkpoints/000002", "run__dir": "{tmp}/new", "run__steps": 9},
+     r"is of a run with run.steps = 3, not 9: .*--model.path .*000002"),
+    ({"run__resume": "{whole}/checkpoints/000002"}, r"has gone on from .*000002: to go another way"),
     ({"run__resume": "{tmp}/nothing"}, r"run.resume: .*nothing does not exist"),
     ({"run__resume": "{whole}", "run__dir": "{other}"}, r"run.dir: .*other already holds a run"),
     ({"run__resume": "auto", "run__dir": ""}, r"run.resume auto goes on in run.dir, which is not given"),
@@ -214,3 +217,94 @@ def test_a_checkpoint_is_scored_exported_and_trained_like_a_model(run, tmp_path,
 def test_a_second_process_cannot_write_into_the_folder(run, tmp_path):
     with held(tmp_path / "run", "train.py"), pytest.raises(SystemExit, match=r"run is in use by train.py, process \d+"):
         run("run")
+
+
+def test_what_ends_a_run_after_its_update_is_saved_behind_that_step(run, monkeypatch, tmp_path):
+    """A trouble is seen when the weights have moved already: the step must not be taken twice."""
+    options = {"run__steps": 9, "run__save_every": 3, "grpo__beta": 0.1, "optim__lr": 1e-2}
+    whole = run("whole", **options)
+    with pytest.raises(SystemExit, match=r"steps 1 to 5: .* \(saved after step 5"):
+        run("run", run__stop_on="reward, cut_off", **options)
+    assert 5 in steps_of(tmp_path / "run")
+    resumed = run("run", run__resume="auto", **options)
+    assert untimed(resumed) == untimed(whole) and same(resumed / "model", whole / "model")
+
+
+def test_a_finished_run_without_a_checkpoint_is_not_begun_anew(run):
+    folder = run("run", run__save_every=0)
+    written = (folder / "metrics.jsonl").read_bytes()
+    run("run", run__save_every=0, run__resume="auto", optim__lr=5)
+    assert (folder / "metrics.jsonl").read_bytes() == written
+
+
+def test_lines_end_at_line_feeds_only(run, monkeypatch):
+    """U+2028 and others stand raw in JSON."""
+    sample = toy_task.ToyTask._sample
+    monkeypatch.setattr(toy_task.ToyTask, "_sample", lambda self, i: replace(sample(self, i), question="a\u2028b\x85c"))
+    whole = run("whole", run__steps=3, run__save_every=1, run__keep=9)
+    same_run(whole, run("other", run__steps=3, run__save_every=1, run__resume=whole / "checkpoints/000002"))
+
+
+def test_a_way_that_was_killed_before_its_first_checkpoint_goes_on_from_where_it_left(run, tmp_path, monkeypatch):
+    whole = run("whole", run__steps=4, run__save_every=1, run__keep=9)
+    with monkeypatch.context() as patched, pytest.raises(KeyError):
+        patched.setattr(train, "run_stage", lambda *_: {}["killed"])
+        run("other", run__steps=4, run__resume=whole / "checkpoints/000002", run__save_every=1)
+    assert steps_of(tmp_path / "other") == [2]
+    same_run(whole, run("other", run__steps=4, run__resume="auto", run__save_every=1))
+
+
+def test_a_run_that_was_moved_goes_on_where_it_lies(run, tmp_path, monkeypatch):
+    whole = run("whole", run__steps=3, run__save_every=1, run__keep=9)
+    moved = tmp_path / "moved"
+    shutil.copytree(whole, moved)
+    (moved / "result.json").unlink()
+    shutil.rmtree(moved / "checkpoints/000003")
+    monkeypatch.setattr(sys, "argv", ["train.py", "--run.resume", str(moved)])
+    before = (whole / "metrics.jsonl").stat().st_mtime_ns
+    train.main()
+    same_run(whole, moved)
+    assert (whole / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_other_samples_or_another_start_model_are_noticed(run, models, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(models / "qwen2_5_vl", model)
+    whole = run("whole", run__steps=2, run__save_every=1, model__path=model)
+    options = {"run__steps": 2, "run__resume": whole / "checkpoints/000001", "model__path": model}
+    ids = toy_task.ToyTask.samples
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit, match="samples, or their ids, changed since"):
+        patched.setattr(toy_task.ToyTask, "samples", lambda self: ids(self)[:-1])
+        run("a", **options)
+    content = bytearray((model / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (model / "model.safetensors").write_bytes(content)
+    with pytest.raises(SystemExit, match="the model .* changed since .*000001 was saved"):
+        run("b", **options)
+
+
+def test_a_score_that_is_no_number_is_not_the_best(run, monkeypatch):
+    scores = iter([0.1, float("nan"), 0.9, 0.5, 0.1])
+    monkeypatch.setattr(toy_task.ToyTask, "evaluate", lambda self, answer: {"right": next(scores)})
+    folder = run(run__steps=4, run__save_every=1, run__keep=1, run__evaluate_every=1)
+    assert steps_of(folder) == [2, 4]
+
+
+def test_a_damaged_later_checkpoint_does_not_push_out_a_new_one(run, tmp_path):
+    whole = run("whole", run__steps=4, run__save_every=2)
+    (whole / "result.json").unlink()
+    next((whole / "checkpoints/000004/weights").glob("__0*")).write_bytes(b"")
+    run("whole", run__steps=4, run__save_every=1, run__keep=1, run__resume="auto")
+    assert steps_of(whole) == [4] and (whole / "checkpoints/000004.damaged").is_dir()
+
+
+def test_a_log_that_lacks_steps_or_holds_something_else_is_named(run, tmp_path):
+    whole = run("whole", run__steps=3, run__save_every=1, run__keep=9)
+    options = {"run__steps": 3, "run__resume": whole / "checkpoints/000003"}
+    text = (whole / "metrics.jsonl").read_text()
+    (whole / "metrics.jsonl").write_text(text.split("\n", 1)[1])
+    with pytest.raises(SystemExit, match=r"metrics.jsonl has 2 of the 3 steps before the checkpoint"):
+        run("a", **options)
+    (whole / "metrics.jsonl").write_text(text.replace(text.split("\n")[1], "5"))
+    with pytest.raises(SystemExit, match=r"metrics.jsonl: line 2 is not of a step"):
+        run("b", **options)
