@@ -75,6 +75,8 @@ def main() -> None:
         transformers.logging.disable_progress_bar()
         keep_freed_memory()
         ranks = program.join(config.run)
+        dtype = str(compute_dtype(config.model.dtype, ranks.device)).removeprefix("torch.")  # answers belong to it
+        config = replace(config, model=replace(config.model, dtype=dtype))
         show_warnings(ranks)
         path = config.model.path or task_class.default_model
         if not path:

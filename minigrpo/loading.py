@@ -115,6 +115,10 @@ def _reading(path: str, what: str) -> Iterator[None]:
 
 def _tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer, with the chat template of an older release's chat_template.json if it has no other."""
+    folder = Path(path)  # transformers would make up an empty one
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json",
+                                                                         "tokenizer.model")):
+        raise FileNotFoundError(f"model folder {path} has no tokenizer (tokenizer.json)")
     with _reading(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         legacy = Path(path) / "chat_template.json"
@@ -134,9 +138,6 @@ def _checked(path: str | Path, weights: bool = True) -> str:
         raise FileNotFoundError(f"model folder {path} has no config.json")
     if weights and not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"model folder {path} has no weights (*.safetensors)")
-    # transformers would make up an empty one
-    if weights and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
-        raise FileNotFoundError(f"model folder {path} has no tokenizer (tokenizer.json)")
     return str(path)
 
 

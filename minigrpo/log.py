@@ -149,8 +149,9 @@ class RunLog:
     def groups(self, step: int, task: Task, contexts: Sequence[GroupContext]) -> None:
         """Write down completions of the first `run.log_completions` prompts of a step, of all ranks together."""
         size, rank = self._ranks.size, self._ranks.rank
-        mine = [(i * size + rank, examples(step, task, c)) for i, c in enumerate(contexts)
-                if i * size + rank < self._logged]
+        with self._ranks.together():
+            mine = [(i * size + rank, examples(step, task, c)) for i, c in enumerate(contexts)
+                    if i * size + rank < self._logged]
         for _, logged in sorted((pair for pairs in self._ranks.gather([mine]) for pair in pairs), key=itemgetter(0)):
             self.completions(logged)
 
@@ -183,7 +184,8 @@ class RunLog:
         counts = self.watch.counts
         if not self._first:
             return
-        if self._history and not any(record.get("updated") for record in self._history):
+        updated = [record["updated"] for record in self._history if "updated" in record]
+        if updated and not any(updated):
             self.warn("no step of this run changed the weights: all were idle or skipped")
         self._end_line()
         with replacing(self.dir / "result.json") as part:

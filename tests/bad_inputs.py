@@ -98,6 +98,7 @@ def plain(line: str, base: Path, run: Path) -> str:
     """The line without this machine's paths and process numbers."""
     for path, name in ((run, "RUN"), (base, "FOLDER"), (ROOT, "REPOSITORY")):
         line = line.replace(str(path), name)
+    line = re.sub(r"(REPOSITORY\S+, line) \d+", r"\1 N", line)  # which every change of the code moves
     return re.sub(r"process \d+ on \S+, since [\d: -]+", "process N on HOST, since TIME", line)
 
 

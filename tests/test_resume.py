@@ -273,7 +273,8 @@ def test_other_samples_or_another_start_model_are_noticed(run, models, tmp_path)
     whole = run("whole", run__steps=2, run__save_every=1, model__path=model)
     options = {"run__steps": 2, "run__resume": whole / "checkpoints/000001", "model__path": model}
     ids = toy_task.ToyTask.samples
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit, match="samples, or their ids, changed since"):
+    said = "the number of samples, or their ids, changed since"
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit, match=said):
         patched.setattr(toy_task.ToyTask, "samples", lambda self: ids(self)[:-1])
         run("a", **options)
     content = bytearray((model / "model.safetensors").read_bytes())

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from mpcc import masks
 from mpcc.build.store import PairRecord
+from mpcc.digests import file_digest
 from mpcc.journal import Journal
 from mpcc.progress import progress_bar
 
@@ -143,9 +145,9 @@ def interview(
     """
     log = AnswerLog(folder / f"{stage}-{file_stem(respondent.name)}.jsonl")
     try:
-        model = respondent.identity
+        model, drawn = respondent.identity, file_digest(masks.__file__)  # what hides the objects
         wanted = [
-            [Query(prompt, slot, query_key(prompt, decoding, slot, model, picture), image_of)
+            [Query(prompt, slot, query_key(prompt, decoding, slot, model, picture, drawn), image_of)
              for slot in range(decoding.samples)]
             for prompt in prompts for picture in [picture_of(prompt.pair)]
         ]

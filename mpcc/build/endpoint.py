@@ -22,8 +22,8 @@ MOST_BYTES = 4 * 2**20
 AGAIN = 2
 """Further tries after a reply that is empty or cut off."""
 _LONGEST_PAUSE = 30.0
-_UNUSABLE = {"length": "cut off at {} new tokens", "content_filter": "cut by the content filter"}
-"""`finish_reason` of a reply that is not believed → what is wrong with it."""
+_WHOLE = ("stop", "")
+"""`finish_reason` of a reply that is believed; servers have many for others: length, content_filter, abort, error."""
 
 
 class _Failed(Exception):
@@ -181,8 +181,10 @@ class Endpoint:
             raise RespondentError(f"{where} got a reply without choices: {_short(body)}") from None
         if not isinstance(text, str | None):
             raise RespondentError(f"{where} got a reply whose content is no text: {_short(text)}")
-        if isinstance(reason, str) and reason in _UNUSABLE:
-            return Unanswered(_UNUSABLE[reason].format(decoding.max_new_tokens))
+        if reason == "length":
+            return Unanswered(f"cut off at {decoding.max_new_tokens} new tokens")
+        if isinstance(reason, str) and reason not in _WHOLE:
+            return Unanswered(f"cut by the server: {_short(reason)}")
         return text if text and text.strip() else Unanswered("empty")
 
     def _where(self, query: Query) -> str:

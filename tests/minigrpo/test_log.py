@@ -61,6 +61,7 @@ def rank_main(rank, folder):
         log.check(1, {"skipped": 1.0}, StepMetrics())
     log.completions([completion(id=f"rank {rank}")])
     log.finish({"rank": rank})
+    log.__exit__()
     dist.barrier()
     try:
         RunLog(config(folder / "run"), ranks)
@@ -108,8 +109,10 @@ def test_the_folder_holds_all_of_the_run(tmp_path):
 
 
 def test_a_run_is_never_overwritten(tmp_path):
-    log = RunLog(config(tmp_path / "run"), Ranks())
-    log.step(1, METRICS)
+    with RunLog(config(tmp_path / "run"), Ranks()) as log:
+        log.step(1, METRICS)
+        with pytest.raises(ValueError, match=r"run is in use by train.py, process \d+ on"):
+            RunLog(config(tmp_path / "run"), Ranks())
     with pytest.raises(ValueError, match=r"run.dir: .*run already holds a run; name another folder"):
         RunLog(config(tmp_path / "run"), Ranks())
     assert len(read_jsonl(tmp_path / "run/metrics.jsonl")) == 1

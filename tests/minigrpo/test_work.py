@@ -81,7 +81,7 @@ def test_a_step_of_training_is_one_rollout_one_reference_pass_and_one_update(cou
     monkeypatch.setattr(tiny.VLM, "encode", lambda *args: seen.append(encode(*args)) or seen[-1])
     options = {"run.steps": 1, "rollout.group_size": G, "rollout.max_new_tokens": TOKENS, "grpo.beta": 0.04}
     folder = run(task__held_out=0, task__images_every=2, **options)
-    assert len(seen) == 4 and lines(folder)[0]["length"] == TOKENS
-    once = shared_work(seen)
+    assert len(seen) == 6 + 4 and lines(folder)[0]["length"] == TOKENS  # all six are looked at before the first step
+    once = shared_work(seen[6:])
     assert counted == {name: 3 * count for name, count in once.items()}
     assert once["vision"] > 0

@@ -170,7 +170,7 @@ def test_the_task_shows_a_picture_of_the_same_kind_elsewhere(held_out):
 
 
 def test_an_evaluation_asks_the_free_form_question_alone_in_a_view(tmp_path):
-    write_split(tmp_path, "val2017", [], images=3)
+    write_split(tmp_path, "val2017", [], images=5)
     items = tuple(
         Item(f"{i}", f"{i}.png", BOX, "dog", "easy", ("cat", "fox", "wolf", "sheep"), ("pizza", "toilet"),
              evidence=CLUES * (i < 3)) for i in (1, 2, 3)

@@ -143,7 +143,7 @@ def reply(content, reason="stop"):
 
 UNUSABLE = {"none": (reply(None), "empty"), "empty": (reply(""), "empty"), "blank": (reply(" \n"), "empty"),
             "cut off": (reply("Rating: 4", "length"), "cut off at 16 new tokens"),
-            "filtered": (reply("I can", "content_filter"), "cut by the content filter")}
+            "filtered": (reply("I can", "content_filter"), "cut by the server: 'content_filter'")}
 
 
 @pytest.mark.parametrize(("wrong", "why"), UNUSABLE.values(), ids=UNUSABLE)
