@@ -18,7 +18,8 @@ _TAG = re.compile(r"</?(?:think|answer)>")
 _ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)(?:</answer>|$)", re.DOTALL)
 _END = re.compile(r"[.!?…]+[\"'”’)\]*]*(?=\s)|\n+")
 _SHORT = re.compile(
-    r"(?:^|[\s(\"'])(?:e\.g|i\.e|cf|vs|ca|approx|resp|incl|fig|no|nr|st|mt|mr|mrs|ms|dr|prof|jr|sr|[a-z])\.$", re.IGNORECASE
+    r"(?:^|[\s(\"'])(?:e\.g|i\.e|cf|vs|ca|approx|resp|incl|fig|no|nr|st|mt|mr|mrs|ms|dr|prof|jr|sr|[a-z])\.$",
+    re.IGNORECASE,
 )
 """An abbreviation or initial at the end of a text: the full stop behind it ends no sentence."""
 _PERHAPS = re.compile(r"(?:^|\s)(?:etc|al|u\.s|a\.m|p\.m)\.$", re.IGNORECASE)
