@@ -10,7 +10,7 @@ A record is JSON throughout, so that figures and page are made from what was kep
   ({`text`, `chars`, `names`} each, `names` the regions that it rests on), `conclusion` (the index of the step that
   names the answer, or None). And in nats a token, None where there is no token or no control: `delta` and `control`
   [K][R], `name` [K][R] over the tokens of the names of what the step rests on, `answer` [R] over those of the answer,
-  `concluded` [R] over those of its name in the conclusion.
+  `concluded` and `concluded_control` [R] over those of its name in the conclusion.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def attributed(case: Case, vlm: VLM, completion: Tensor, deltas: Tensor, control
         "delta": mean(deltas, spans), "control": mean(controls, spans),
         "name": [deltas[:, chosen].double().mean(1).tolist() if chosen else [None] * len(deltas) for chosen in names],
         "answer": mean(deltas, [answer])[0], "concluded": mean(deltas, [concluded])[0],
+        "concluded_control": mean(controls, [concluded])[0],
     }
 
 

@@ -1,4 +1,4 @@
-"""Small cases of noise, and records made by hand."""
+"""Small cases of noise."""
 
 import pytest
 import tiny
@@ -23,9 +23,3 @@ def case(tmp_path):
     regions = (Region("A cup is left of the box.", ("cup",), (0, 0, 28, 28), control=(84, 56, 28, 28)),
                Region("A saddle is above the box.", ("saddle",), (56, 0, 56, 40)))
     return Case("a", tmp_path / "a.png", "what is hidden?", "dog", regions, hidden=(30, 45, 20, 20))
-
-
-def trace(steps, answer="dog", right=True, well_formed=True, **more):
-    """A trace of a record: steps as (text, regions it names)."""
-    return {"completion": " ".join(text for text, _ in steps), "cut_off": False, "well_formed": well_formed,
-            "given": answer, "right": right, "steps": [{"text": text, "names": names} for text, names in steps]} | more
