@@ -82,13 +82,14 @@ def read_pair_cases(file: Path, options: Namespace, config: Config) -> list[Case
     bare = any(not found.pair.get("evidence") for found in located)
     coco = Coco(images.parent, images.name) if bare and annotations.is_file() else None
     entries = {entry.file_name: entry for entry in coco.images.values()} if coco else {}
-    cases = [_case(found, images, coco, entries, config) for found in located]
+    cases = [_case(found, images, coco, entries, config, options.seed) for found in located]
     if not any(case.regions for case in cases):
         raise ValueError(f"{file}: no pair has a region to mask: give pairs evidence, or annotations as {annotations}")
     return [case for case in cases if case.regions]
 
 
-def _case(found: Located, images: Path, coco: Coco | None, entries: Mapping[str, ImageEntry], config: Config) -> Case:
+def _case(found: Located, images: Path, coco: Coco | None, entries: Mapping[str, ImageEntry], config: Config, seed: int
+          ) -> Case:
     where, pair = found.where, found.pair
     name, answer = (text_field(pair, field, where) for field in ("file_name", "category_name"))
     if not name or not answer:
@@ -110,7 +111,7 @@ def _case(found: Located, images: Path, coco: Coco | None, entries: Mapping[str,
     hidden = hidden_region(size, Part(box=box), kind=config.task.mask, seed=pair["id"])
     return Case(
         id=pair["id"], picture=picture, question=free_question(config.task.mask, config.task.fill), answer=answer,
-        regions=tuple(with_controls(regions, hidden, pair["id"])), hidden=box, mask=config.task.mask,
+        regions=tuple(with_controls(regions, hidden, f"{seed} {pair['id']}")), hidden=box, mask=config.task.mask,
         mask_fill=config.task.fill,
     )
 
