@@ -17,7 +17,7 @@ def record(id="a", delta=((2.0, 1.0), (0.0, 1.0)), control=((0.0, None), (0.5, N
                for (text, _), name, box in zip(steps, ("cup", "saddle"), ([9, 9, 9, 9], None), strict=False)]
     rows = [*map(list, delta), [0.0, 0.0]]
     return {
-        "id": id, "question": "?", "truth": "dog", "regions": regions, "own": own,
+        "id": id, "size": [100, 80], "question": "?", "truth": "dog", "regions": regions, "own": own,
         "masked": [gone, trace(steps, pairs=same, aligned=1.0)],
         "controls": [trace(steps, pairs=same, aligned=1.0), None], "samples": [],
         "scored": {"text": own["completion"], "annotated": False, "conclusion": 2,

@@ -30,9 +30,10 @@ def measure(policy: Policy, cases: Sequence[Case], system: str | None, fill: Fil
     Raises:
         FileNotFoundError, ValueError: a picture that is missing or unreadable, or a prompt that is too long.
     """
-    vlm, prompts = policy.vlm, []
+    vlm, prompts, sizes = policy.vlm, [], []
     for case in cases:
         views = case.views(fill)
+        sizes.append(views[0].size)
         sample = Sample(case.id, case.question, (views[0],), system)
         prompts.append(encode_views(policy, sample, views, max_prompt_tokens))
     greedy = [[group.completions[0] for group in groups] for groups in _generated(policy, prompts, 1, sampling)]
@@ -43,14 +44,15 @@ def measure(policy: Policy, cases: Sequence[Case], system: str | None, fill: Fil
         own = [views[: 1 + len(case.regions)] for case, views in zip(cases, prompts, strict=True)]
         drawn = _generated(policy, own, samples, replace(sampling, temperature=1.0), seed)
     records = []
-    for case, completions, tokens, rows in zip(cases, greedy, scored, logps, strict=True):
+    for case, size, completions, tokens, rows in zip(cases, sizes, greedy, scored, logps, strict=True):
         count, deltas = len(case.regions), differences(rows)
         present = [region.control is not None for region in case.regions]
         cut = [len(c) == sampling.max_new_tokens and int(c[-1]) not in vlm.end_ids for c in completions]
         own, *others = _traces(case, list(zip(map(vlm.decode, completions), cut, strict=True)))
         elsewhere = iter(others[count:])
         records.append({
-            "id": case.id, "question": case.question, "truth": case.answer, "regions": regions_of(case), "own": own,
+            "id": case.id, "size": list(size), "question": case.question, "truth": case.answer,
+            "regions": regions_of(case), "own": own,
             "masked": others[:count], "controls": [next(elsewhere) if there else None for there in present],
             "samples": [[told(case, vlm.decode(c), own=own) for c in group.completions] for group in next(drawn, [])],
             "scored": attributed(case, vlm, tokens, deltas[:count], with_gaps(deltas[count:], present)),

@@ -2,7 +2,8 @@
 
 A record is JSON throughout, so that figures and page are made from what was kept. K steps, R regions:
 
-- `id`, `question`, `truth`, `regions` ({`text`, `names`, `box`, `control`, `relevant`} each)
+- `id`, `size` ([W, H] of the picture in pixels), `question`, `truth`
+- `regions`: {`text`, `names`, `box`, `control`, `relevant`} each
 - `own`: the greedy trace about the unmasked picture, as `told` gives it
 - `masked`, `controls`: [R], the greedy trace with that region, or its control, masked; None where there is no control
 - `samples`: [1 + R] lists of sampled traces, of the unmasked picture first; empty where none were drawn

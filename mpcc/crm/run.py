@@ -16,6 +16,7 @@ from mpcc import masks
 from mpcc.crm import alignment, attribution, clues, measure, records, regions, steps
 from mpcc.crm.cases import Case, read_pair_cases
 from mpcc.crm.figures import Thresholds, compared, figures
+from mpcc.crm.page import write_page
 from mpcc.crm.records import Record
 from mpcc.crm.told import summary
 from mpcc.digests import file_digest
@@ -85,8 +86,9 @@ def run(options: Namespace, config: Config, source: str, cases: Sequence[Case], 
     if ranks.first:
         write_lines(out / "crm.jsonl", made)
         write_text(out / "tables.txt", text + "\n")
+        write_page(cases, made, options.crm_fill, out / "page.html", f"Regions of the reasoning: {name}", text)
         write_json(out / "scores.json", {"model": name, **found})
-        print(f"{text}\nrecords: {out / 'crm.jsonl'}", flush=True)
+        print(f"{text}\nto leaf through: {out / 'page.html'}", flush=True)
     return found
 
 

@@ -50,7 +50,7 @@ def test_evidence_is_masked_and_where_there_is_none_the_other_instances(small, s
     assert [region["text"] for region in second["regions"]] == ["dog", "dog"], "what is hidden is no region"
     assert [region["relevant"] for region in second["regions"]] == [None, None]
     assert len(first["samples"]) == 3
-    left = {".lock", "answers", "crm.jsonl", "scores.json", "tables.txt"}
+    left = {".lock", "answers", "crm.jsonl", "page.html", "scores.json", "tables.txt"}
     assert {path.name for path in (small / "out").iterdir()} == left
     figures = json.loads((small / "figures.json").read_text())
     assert figures["items"] == 2 and set(figures["figures"]["sweep"]) and figures["fill"] == "mean"
