@@ -19,6 +19,7 @@ from mpcc.crm.figures import Thresholds, compared, figures
 from mpcc.crm.page import write_page
 from mpcc.crm.records import Record
 from mpcc.crm.told import summary
+from mpcc.crm.visargs import is_visargs, read_visargs
 from mpcc.digests import file_digest
 from mpcc.eval_inputs import benchmark_file
 from mpcc.evaluation import answers_digest
@@ -26,6 +27,7 @@ from mpcc.formats import write_json, write_lines, write_text
 from mpcc.journal import Journal, read_journal
 from mpcc.progress import progress_bar
 from mpcc.prompts import SYSTEM_PROMPT
+from mpcc.reading import read_json
 from mpcc.scenes.folder import ensure_scenes
 
 _KEPT = {"id": str, "regions": list, "masked": list}
@@ -37,12 +39,14 @@ def read_cases(options: Namespace, config: Config) -> tuple[str, list[Case]]:
     """The file that --crm names, else the benchmark of the run or of the scenes, and its cases.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_pair_cases`; or a mask that a benchmark of boxes does not have.
+        FileNotFoundError, ValueError: see `read_pair_cases` and `read_visargs`; or a mask that boxes do not have.
     """
     if config.task.mask in ("polygon", "instances"):
         raise ValueError(f"mask = {config.task.mask!r} needs outlines, and --crm takes boxes: take box or box_hard")
     file = Path(options.crm) if options.crm else benchmark_file(None, config) or ensure_scenes() / "benchmark.json"
-    return str(file), read_pair_cases(file, options, config)[: options.limit or None]
+    found = options.crm and is_visargs(read_json(file, "name a file of pairs or of VisArgs records"))
+    cases = read_visargs(file, options.images, options.seed) if found else read_pair_cases(file, options, config)
+    return str(file), cases[: options.limit or None]
 
 
 def read_records(folder: Path) -> list[Record]:

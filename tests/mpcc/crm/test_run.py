@@ -8,6 +8,7 @@ import pytest
 from running import lines
 from small_benchmark import our_pair
 from small_coco import ANNOTATIONS, pair, pairs_file, write_split
+from small_visargs import write_visargs
 
 from mpcc.eval_options import default_out, read_options
 from mpcc.formats import write_pairs
@@ -73,6 +74,16 @@ def test_pairs_of_training_are_read_too(small, score):
     pairs_file(small / "pairs.json", pair(), pair(file_name="3.png", bbox=[20, 20, 40, 40], category_name="stop sign"))
     out, error = score("--crm", "pairs.json", "--images", "val2017", "--crm-fill", "blur", "--out", "out")
     assert not error and len(lines(small / "out", "crm")) == 1, "the second has nothing but what is hidden, and a crowd"
+
+
+def test_visargs_runs_to_its_page_with_the_annotated_steps_as_truth(small, score):
+    file = write_visargs(small)
+    out, error = score("--crm", str(file), "--out", "out", "--limit", "3")
+    records = lines(small / "out", "crm")
+    assert not error and [len(record["regions"]) for record in records] == [2, 3, 1]
+    assert all(record["scored"]["annotated"] for record in records)
+    figures = json.loads((small / "out/scores.json").read_text())["figures"]
+    assert figures["hit@1, step"]["n"] == 4 and (small / "out/page.html").is_file()
 
 
 @pytest.mark.parametrize(("words", "expected"), [
