@@ -7,6 +7,7 @@ Intervals are a bootstrap over items, and two models are compared on the items t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +46,8 @@ def tallies(records: Iterable[Record], thresholds: Thresholds = DEFAULT) -> dict
     relevant region masked, one that the answer follows from or, where nobody knows, that the reasoning names.
 
     Failure, over regions that the model's own reasoning names, each masked in turn: `HALLUCINATED` and `COLLAPSED`; and
-    `unaligned`, the share of steps without a partner.
+    `unaligned`, the share of the steps of both traces without a partner; the same of the sampled traces, and of those
+    about the unmasked picture, which differ by chance alone.
     """
     found: dict[str, Tally] = {}
     for record in records:
@@ -97,9 +99,14 @@ def _columns(tally: Tally, ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def _redrawn(items: int, columns: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
     """The shares of each column pair in `DRAWS` sets of items drawn anew, the same sets for all."""
-    rng = np.random.default_rng(0)
-    counts = rng.multinomial(items, np.full(items, 1 / items), size=DRAWS)
+    counts = _draws(items)
     return [(counts @ sums) / (counts @ cases) for sums, cases in columns]
+
+
+@lru_cache(maxsize=4)
+def _draws(items: int) -> np.ndarray:
+    """[DRAWS, items], how often each item is in each set."""
+    return np.random.default_rng(0).multinomial(items, np.full(items, 1 / items), size=DRAWS).astype(np.float64)
 
 
 def _cases(record: Record, thresholds: Thresholds) -> dict[str, list[float]]:
@@ -159,6 +166,7 @@ def _robustness(record: Record) -> dict[str, list[float]]:
 
 def _failures(record: Record, thresholds: Thresholds) -> dict[str, list[float]]:
     own, found = record["own"], {HALLUCINATED: [], COLLAPSED: [], "unaligned": []}
+    unmasked, *drawn = record["samples"] or [[]]
     for r in sorted(_named_by(own)):
         masked = record["masked"][r]
         partner = dict(map(tuple, masked["pairs"]))
@@ -168,7 +176,9 @@ def _failures(record: Record, thresholds: Thresholds) -> dict[str, list[float]]:
         found[HALLUCINATED].append(float(masked["aligned"] >= thresholds.kept and still))
         found[COLLAPSED].append(float(masked["aligned"] < thresholds.collapsed or lost))
         found["unaligned"].append(1 - masked["aligned"])
-    return found
+        if drawn:
+            found.setdefault("unaligned, sampled", []).extend(1 - sample["aligned"] for sample in drawn[r])
+    return found | {"unaligned, sampled unmasked": [1 - sample["aligned"] for sample in unmasked]}
 
 
 def _named_by(trace: Mapping[str, Any]) -> set[int]:

@@ -68,7 +68,7 @@ def run(options: Namespace, config: Config, source: str, cases: Sequence[Case], 
     system = None if options.mode == "base" else SYSTEM_PROMPT
     key = answers_digest(
         weights, config.model, sampling, options.seed, system, options.crm_fill, options.crm_samples,
-        [asdict(case) for case in cases], [file_digest(case.picture) for case in cases],
+        [asdict(case) | {"picture": file_digest(case.picture)} for case in cases],
         [file_digest(module.__file__) for module in _DECIDING],
     )
 

@@ -22,6 +22,8 @@ ROWS = {
     HALLUCINATED: HALLUCINATED,
     COLLAPSED: COLLAPSED,
     "unaligned": "steps without a partner, a named region masked",
+    "unaligned, sampled": "… in sampled traces",
+    "unaligned, sampled unmasked": "… in sampled traces, nothing masked",
 }
 """Figures in the order of the table, and what each is called there."""
 

@@ -69,6 +69,14 @@ def test_a_trace_that_falls_apart_or_loses_its_format_has_collapsed():
     assert tallies([made])["unaligned"]["a"] == (pytest.approx(0.6), 2)
 
 
+def test_sampled_traces_are_counted_beside_those_with_nothing_masked():
+    made = record()
+    made["samples"] = [[{"aligned": 1.0}, {"aligned": 0.5}], [{"aligned": 0.0}] * 2, [{"aligned": 0.5}] * 2]
+    found = figures([made])
+    assert found["unaligned, sampled"]["percent"] == 75 and found["unaligned, sampled unmasked"]["percent"] == 25
+    assert not any(name.startswith("unaligned, sampled") for name in tallies([record()]))
+
+
 def test_both_ways_to_fail_are_swept_over_their_thresholds():
     made = record()
     made["masked"][0]["aligned"] = made["masked"][1]["aligned"] = 0.62
