@@ -32,13 +32,22 @@ def clue_names(text: str) -> tuple[str, ...]:
 def name_spans(text: str, names: Sequence[str]) -> list[tuple[str, int, int]]:
     """Where a text holds names, in its order: each with where its words begin and end.
 
-    Plurals and other names of COCO's categories count; of names within each other the longest.
+    Plurals and other names of COCO's categories count; of names within each other the longest. A plural name does not
+    stand where its singular describes another thing: a "ski slope" shows no skis.
     """
-    found = mentioned(text, [name for name in names if "'" not in name])
+    found = [entry for entry in mentioned(text, [name for name in names if "'" not in name])
+             if not _describes(text, *entry)]
     for name in names:
         if "'" in name:  # a possessive, which names nothing by itself
             found += [(name, *match.span()) for match in re.finditer(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)]
     return sorted(found, key=lambda entry: entry[1:])
+
+
+def _describes(text: str, name: str, start: int, end: int) -> bool:
+    """Whether the name is a plural, and its singular stands in the text directly before a word with a content."""
+    after = re.match(r"[ -]([^\W\d_]+)", text[end:])
+    singular = name.endswith("s") and text[end - 1].lower() != "s"
+    return singular and after is not None and after[1].lower() not in STOP_WORDS
 
 
 def named_regions(step: str, regions: Sequence[Region], without: str = "") -> list[int]:

@@ -56,6 +56,9 @@ def test_a_step_may_name_two_regions():
 def test_names_are_found_where_they_stand():
     assert name_spans("Two cups stand by a shepherd's crook.", ["cup", "shepherd's crook"]) == [
         ("cup", 4, 8), ("shepherd's crook", 20, 36)]
+    assert name_spans("This is a ski slope.", ["skis"]) == []
+    assert name_spans("A ski is there.", ["skis"]) == [("skis", 2, 5)]
+    assert name_spans("One ski, two skis.", ["skis"]) == [("skis", 4, 7), ("skis", 13, 17)]
     assert first_span("a hot dog and a dog", ["dog", "hot dog"]) == (2, 9)
     assert first_span("nothing", ["dog"]) is None
 

@@ -4,8 +4,9 @@ import importlib
 import json
 import sys
 
+import numpy as np
 import pytest
-from running import lines
+from running import launch, lines
 from small_benchmark import our_pair
 from small_coco import ANNOTATIONS, pair, pairs_file, write_split
 from small_visargs import write_visargs
@@ -68,6 +69,18 @@ def test_a_second_start_asks_nothing_and_is_compared_with_the_first(small, score
     assert scores["thresholds"] == {"kept": 0.6, "collapsed": 0.5}
     assert scores["compared"].keys() == scores["figures"].keys() - {"sweep"}
     assert all(gap["difference"] == 0 for gap in scores["compared"].values())
+
+
+def test_two_ranks_have_the_records_of_one(small):
+    words = ("--crm", "benchmark.json", *FEW, "--out")
+    one = launch(small, *words, "one", program="eval.py", ranks=1)
+    two = launch(small, *words, "two", program="eval.py")
+    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
+    for a, b in zip(lines(small / "one", "crm"), lines(small / "two", "crm"), strict=True):
+        assert [a[key] for key in ("id", "own", "masked", "controls", "regions")] == [
+            b[key] for key in ("id", "own", "masked", "controls", "regions")]
+        assert np.allclose(a["scored"]["delta"], b["scored"]["delta"], atol=1e-4), "other batches, other rounding"
+    assert len(list((small / "two/answers").rglob("*.jsonl"))) == 2
 
 
 def test_pairs_of_training_are_read_too(small, score):
