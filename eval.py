@@ -4,6 +4,7 @@
     python eval.py --model runs/001 --compare runs/eval/model      a run's model, and how it differs from the base
     torchrun --nproc_per_node 2 eval.py --model FOLDER --benchmark FILE --images COCO/val2017
     python eval.py --model FOLDER --blink BLINK_FOLDER
+    python eval.py --crm                             which region of the picture each step of the reasoning rests on
     python eval.py --model runs/001 --held-out       what train.py measures before and after, for any task
 
 A benchmark is a file of `python -m mpcc.build` or the authors' own (`mpcc.benchmark`). Everything asked and answered is
@@ -45,6 +46,7 @@ from minigrpo.replica import compute_dtype
 from minigrpo.rollout import answer
 from mpcc import blink, blink_table, report, signatures
 from mpcc.comparison import compare, read_comparable
+from mpcc.crm import run as crm
 from mpcc.digests import file_digest, model_digest
 from mpcc.eval_inputs import benchmark_file, id_names, read_items, read_traces
 from mpcc.eval_options import AUTHORS, MODES, default_out, label, read_options
@@ -84,6 +86,8 @@ def main() -> None:
         with ExitStack() as until_done:
             if options.scored == "held-out samples":
                 found = score_held_out(config, task_class(config.task), path, ranks)
+            elif options.scored == "regions":
+                found = score_regions(options, config, path, ranks, until_done)
             elif options.scored == "BLINK":
                 found = score_blink(options, config, path, ranks, until_done)
             else:
@@ -183,6 +187,17 @@ def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks,
     print_first(ranks, f"{len(records):,} answers, {found['seconds']:.0f} s; tables: {out / 'tables.txt'}; to leaf "
                        f"through: {out / 'page.html'}")
     return found
+
+
+def score_regions(options: Namespace, config: Config, path: str, ranks: Ranks, until_done: ExitStack) -> dict[str, Any]:
+    """Which regions each step of the model's reasoning rests on (`mpcc.crm`)."""
+    source, cases = ranks.first_does(lambda: crm.read_cases(options, config))
+    theirs = crm.read_records(options.compare) if options.compare else []
+    out = hold(options, path, ranks, until_done)
+    vlm, weights = load(config, path, ranks), ranks.first_does(lambda: model_digest(path))
+    print_first(ranks, f"{label(path)} on {len(cases):,} pictures of {source}, regions masked one at a time "
+                       f"({options.crm_fill})")
+    return crm.run(options, config, source, cases, theirs, vlm, label(path), weights, out, ranks)
 
 
 def chosen_modes(options: Namespace) -> tuple[Mode, ...]:

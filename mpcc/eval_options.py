@@ -26,18 +26,22 @@ AUTHORS = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1, "max_new
 _DEFAULTS = {
     "model": "", "benchmark": None, "images": None, "kinds": ",".join(KINDS), "mode": "both", "decoding": "greedy",
     "halves": "", "traces": None, "no_blind": False, "compare": None, "blink": None, "held_out": False,
-    "against_generate": 0, "limit": 0, "seed": 0, "out": None, "json": None,
+    "against_generate": 0, "limit": 0, "seed": 0, "out": None, "json": None, "crm": None, "crm_fill": "mean",
+    "crm_samples": 0, "crm_kept": 0.8, "crm_collapsed": 0.5,
 }
 _MODEL = {"model.path", "model.dtype", "model.attention", "model.graphs", "model.min_pixels", "model.max_pixels",
           "rollout.max_new_tokens", "rollout.max_prompt_tokens", "run.device"}
 _COUNTING = {
     "a benchmark": _MODEL | {"task.mask", "task.fill", "task.coco", "task.pairs"},
+    "regions": _MODEL | {"task.mask", "task.fill", "task.coco"},
     "BLINK": _MODEL,
     "held-out samples": _MODEL,  # and whatever the task declares
 }
 """What is scored → the options of a training that count there."""
+_CRM = {"crm", "crm_fill", "crm_samples", "crm_kept", "crm_collapsed"}
 _OWN = {
-    "a benchmark": set(_DEFAULTS) - {"blink", "held_out"},
+    "a benchmark": set(_DEFAULTS) - {"blink", "held_out"} - _CRM,
+    "regions": {"model", "json", "images", "mode", "compare", "limit", "seed", "out"} | _CRM,
     "BLINK": {"model", "json", "blink", "mode", "decoding", "seed", "out"},
     "held-out samples": {"model", "json", "held_out"},
 }
@@ -59,8 +63,8 @@ _INSTEAD = {
 def read_options(argv: Sequence[str]) -> tuple[Namespace, Config, type[Task]]:
     """Our own options, the configuration, with a run folder's options before those of the line, and the task.
 
-    The namespace gets `scored`, what is scored ("a benchmark", "BLINK", "held-out samples"), `given`, the names of the
-    options on the line, and `distinctions`.
+    The namespace gets `scored`, what is scored ("a benchmark", "regions", "BLINK", "held-out samples"), `given`, the
+    names of the options on the line, and `distinctions`.
 
     Raises:
         ValueError: an option that would not count, or an impossible value.
@@ -87,11 +91,13 @@ def read_options(argv: Sequence[str]) -> tuple[Namespace, Config, type[Task]]:
     plain, _ = load_config([*longer, *words], DEFAULT_TASK)
     words = [*([] if given & {"config", "rollout.max_new_tokens"} else longer), *words, *asked]
     config, task_class = load_config(words, DEFAULT_TASK)
-    if options.blink and options.held_out:
-        raise ValueError("--blink and --held-out are two evaluations: give one of the two")
+    scored = [name for name in ("crm", "blink", "held_out") if getattr(options, name) not in (None, False)]
+    if len(scored) > 1:
+        one, two = (f"--{name.replace('_', '-')}" for name in scored[:2])
+        raise ValueError(f"{one} and {two} are two evaluations: give one of the two")
     masked = issubclass(task_class, MaskedPrediction)
     on_task = "held-out samples" if options.held_out or not masked else "a benchmark"
-    options.given, options.scored = given, "BLINK" if options.blink else on_task
+    options.given, options.scored = given, {"crm": "regions", "blink": "BLINK"}.get("".join(scored), on_task)
     _refuse_ignored(set(vars(own)), given, options.scored, "" if masked else f" of {task_class.__name__}")
     _check(options)
     options.distinctions = distinctions(options, config, plain)
@@ -127,14 +133,17 @@ def distinctions(options: Namespace, config: Config, plain: Config) -> list[str]
         plain: The configuration that an evaluation of this model has by default.
     """
     found = [f"blink-{_mark(options.blink)}"] if options.blink else []
-    for name in ("benchmark", "images", "kinds", "mode", "decoding", "no_blind", "limit", "seed"):
+    if options.crm is not None:
+        found = [f"crm-{Path(options.crm).stem}-{_mark(options.crm)}" if options.crm else "crm"]
+    for name in ("benchmark", "images", "kinds", "mode", "decoding", "no_blind", "limit", "seed", "crm_fill",
+                 "crm_samples"):
         value = getattr(options, name)
         if value == _DEFAULTS[name]:
             continue
         if isinstance(value, Path):
             found.append(f"{value.resolve().stem}-{_mark(value)}")
-        elif name in ("limit", "seed"):
-            found.append(f"{name}{value}")
+        elif isinstance(value, int) and value is not True:
+            found.append(f"{name.removeprefix('crm_')}{value}")
         else:
             found.append(name if value is True else value.replace(",", "+"))
     for name in _DECIDING:
@@ -184,10 +193,13 @@ def _check(options: Namespace) -> None:
         raise ValueError(f"--kinds: {sorted(unknown)[0]!r} is unknown: choose from {', '.join(KINDS)}")
     if len(kinds) > len(set(kinds)):
         raise ValueError(f"--kinds {options.kinds} names a kind twice")
-    for name in ("limit", "against_generate"):
+    for name in ("limit", "against_generate", "crm_samples"):
         if getattr(options, name) < 0:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)} must be at least 1, or 0 for "
                              f"{'all pairs' if name == 'limit' else 'none'}")
+    for name in ("crm_kept", "crm_collapsed"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)} is no share: give 0 to 1")
     if options.against_generate and options.decoding != "greedy":
         raise ValueError("--against-generate compares greedy answers: leave out --decoding")
     if options.json and not options.json.parent.is_dir():
@@ -215,6 +227,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-blind", action="store_true", help="leave out the blind views: evidence filled, elsewhere, all black")
     add("--compare", type=Path, metavar="DIR", help="folder of another evaluation: prints the differences")
     add("--blink", type=Path, metavar="DIR", help="score BLINK's four subtasks instead")
+    add("--crm", nargs="?", const="", metavar="FILE", help="mask the regions of each picture one at a time instead "
+        "(mpcc/crm): of a file of pairs or of VisArgs, by default of the benchmark")
+    add("--crm-fill", choices=("mean", "blur", "black"), help="what a masked region shows; its mean colour by default")
+    add("--crm-samples", type=int, metavar="K", help="draw K more traces of the picture and of each masked one")
+    add("--crm-kept", type=float, help="share of aligned steps from which on reasoning kept its structure (0.8)")
+    add("--crm-collapsed", type=float, help="share of aligned steps below which it has collapsed (0.5)")
     add("--held-out", action="store_true", help="score the task's own held-out samples instead")
     add("--against-generate", type=int, metavar="N", help="time N pairs, also one question at a time")
     add("--limit", type=int, metavar="N", help="ask about the first N pairs only; 0, the default, asks about all")
@@ -228,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
 _ABOUT = """Scores a model on MPCC-Eval, on BLINK, or on a task's held-out samples."""
 _EPILOG = f"""Of train.py's options those count that concern the model and what it is asked, and are taken too:
   {' '.join(f'--{name}' for name in sorted(_MODEL - {'model.path'}))}
-  on a benchmark also --task.mask --task.fill --task.coco --task.pairs; with --held-out every --task.FIELD
+  on a benchmark also --task.mask --task.fill --task.coco --task.pairs; with --crm the first three of these; with
+  --held-out every --task.FIELD
 An option that would not count is refused. rollout.max_new_tokens is a run's own, 64 for the shipped model, and
 {NEW_TOKENS} for any other model."""
