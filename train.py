@@ -68,7 +68,8 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
         limit = config.rollout.max_prompt_tokens
         return evaluation_of(task, lambda asked: answer(vlm, asked, greedy, ranks, limit))
 
-    with RunLog(config, ranks) as log, StopSignal(f"--run.dir {log.dir} --run.resume auto goes on") as stop:
+    with StopSignal() as stop, RunLog(config, ranks) as log:
+        stop.hint = f"--run.dir {log.dir} --run.resume auto goes on"
         at = log.beginning.progress or Progress(path)
         if log.beginning.finished:
             return log.say(f"{log.dir} holds a finished run: nothing to do; train on with --model.path {log.dir}/model")

@@ -16,16 +16,14 @@ AGAIN = 2.0
 class StopSignal:
     """Listens while it is entered. Within a step a signal is only noted; outside of one, or a second time, it ends.
 
-    Args:
-        hint: How to go on, for who is told that the run ends.
-
     Attributes:
+        hint: How to go on, for who is told that the run ends.
         asked: Whether the run is to stop.
         waits: Whether a signal waits until the step is done.
     """
 
-    def __init__(self, hint: str) -> None:
-        self.hint = hint
+    def __init__(self) -> None:
+        self.hint = "nothing was begun"
         self.asked = self.waits = False
         self._since = 0.0
         self._former: dict[int, signal.Handlers] = {}

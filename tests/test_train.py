@@ -231,7 +231,7 @@ def test_troubles_are_named_with_their_samples_and_counted(run, monkeypatch):
 
 
 def test_a_trouble_of_stop_on_ends_the_run_and_saves_it(run, tmp_path):
-    with pytest.raises(SystemExit, match=r"steps 1 to 5: no group .* as run.stop_on says \(saved after step 4"):
+    with pytest.raises(SystemExit, match=r"steps 1 to 5: no group .* as run.stop_on says \(saved after step 5"):
         run(task__flat_every=1, run__steps=9, run__save_every=4, run__stop_on="kl, idle")
     assert len(lines(tmp_path / "run")) == 5
 
