@@ -156,7 +156,11 @@ def read_progress(folder: Path) -> Progress:
                 raise ValueError(f"{name} is missing")
             if _digest(folder, folder / name)[1] != expected:
                 raise ValueError(f"{name} is not as it was written")
-        return Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+        progress = Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+        within = folder.resolve().parents[1] / Path(progress.path).name  # of a run that was moved after its first stage
+        if progress.stage and not Path(progress.path).is_dir() and within.is_dir():
+            progress.path = str(within)
+        return progress
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise ValueError(f"checkpoint {folder} is damaged: {' '.join(str(error).split())}") from error
 

@@ -192,7 +192,7 @@ def evaluation_of(task: Task, answer: Answer) -> dict[str, float]:
     if not isinstance(found, Mapping):
         raise wrong(task, "evaluate", None, "a dict of name and number", found)
     with guarded(task, "evaluate"):
-        return {str(name): float(value) for name, value in found.items()}
+        return {str(name): value if type(value) is int else float(value) for name, value in found.items()}
 
 
 def wrong(task: Task, door: str, sample: Sample | None, wanted: str, found: Any) -> DoorError:

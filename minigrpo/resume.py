@@ -210,4 +210,3 @@ def _numbered_folder(parent: Path) -> Path:
         with suppress(FileExistsError):  # another run has just taken the number
             (folder := parent / f"{number:03d}").mkdir()
             return folder
-

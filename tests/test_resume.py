@@ -254,17 +254,19 @@ def test_a_way_that_was_killed_before_its_first_checkpoint_goes_on_from_where_it
     same_run(whole, run("other", run__steps=4, run__resume="auto", run__save_every=1))
 
 
-def test_a_run_that_was_moved_goes_on_where_it_lies(run, tmp_path, monkeypatch):
-    whole = run("whole", run__steps=3, run__save_every=1, run__keep=9)
-    moved = tmp_path / "moved"
-    shutil.copytree(whole, moved)
+@pytest.mark.parametrize("stages", [{}, {key.replace(".", "__"): value for key, value in STAGES.items()}])
+def test_a_run_that_was_moved_goes_on_where_it_lies(run, tmp_path, monkeypatch, stages):
+    """In its second stage, too, which began with a model of the run's own folder."""
+    whole = run("whole", run__steps=3, run__save_every=1, run__keep=9, grpo__beta=0.1, **stages)
+    kept, moved = shutil.copytree(whole, tmp_path / "kept"), tmp_path / "moved"
+    whole.rename(moved)
     (moved / "result.json").unlink()
-    shutil.rmtree(moved / "checkpoints/000003")
+    shutil.rmtree(checkpoints(moved)[-1])
     monkeypatch.setattr(sys, "argv", ["train.py", "--run.resume", str(moved)])
-    before = (whole / "metrics.jsonl").stat().st_mtime_ns
     train.main()
-    same_run(whole, moved)
-    assert (whole / "metrics.jsonl").stat().st_mtime_ns == before
+    same_run(kept, moved)
+    assert not whole.exists()
+    assert load_model(checkpoints(moved)[-1]).net.num_parameters() > 0
 
 
 def test_other_samples_or_another_start_model_are_noticed(run, models, tmp_path):
