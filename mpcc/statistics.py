@@ -21,7 +21,7 @@ Items = dict[tuple[str, str, str], dict[tuple, bool]]
 """(kind, difficulty, item) → options asked about → whether the answer was right."""
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
+def wilson(hits: float, n: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a share of `hits` in `n`, within [0, 1]. Raises ValueError for n < 1."""
     if not 0 <= hits <= n or n < 1:
         raise ValueError(f"{hits} hits in {n} trials make no share")

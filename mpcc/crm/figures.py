@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpcc.crm.records import Record
-from mpcc.statistics import DRAWS
+from mpcc.statistics import DRAWS, wilson
 
 Tally = dict[str, tuple[float, float]]
 """Item → (sum, number of cases)."""
@@ -73,23 +73,33 @@ def compared(ours: Sequence[Record], theirs: Sequence[Record], thresholds: Thres
 
 
 def share(tally: Tally) -> dict[str, float]:
-    """`n` cases of `items`, the `percent` of them that count, and the 95 % interval, `low` to `high`, all 0 to 100."""
+    """`n` cases of `items`, the `percent` of them that count, and the 95 % interval, `low` to `high`, all 0 to 100.
+
+    Where all items are alike a bootstrap has no width: the interval is then Wilson's, of as many cases as items.
+    """
     sums, counts = _columns(tally, tally)
-    drawn = _redrawn(len(sums), [(sums, counts)])[0]
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return {"n": float(counts.sum()), "items": len(tally), "percent": 100 * float(sums.sum() / counts.sum()),
-            "low": 100 * float(low), "high": 100 * float(high)}
+    drawn, found = _redrawn(len(sums), [(sums, counts)])[0], float(sums.sum() / counts.sum())
+    low, high = np.quantile(drawn, (0.025, 0.975)) if np.ptp(drawn) > 1e-9 else wilson(found * len(tally), len(tally))
+    return {"n": float(counts.sum()), "items": len(tally), "percent": 100 * found, "low": 100 * float(low),
+            "high": 100 * float(high)}
 
 
 def gap(ours: Tally, theirs: Tally) -> dict[str, float]:
-    """The `difference` in points on the `items` that both have, and its 95 % interval, `low` to `high`."""
+    """The `difference` in points on the `items` that both have, and its 95 % interval, `low` to `high`.
+
+    Where it is the same for all items, Newcombe's of the two Wilson intervals.
+    """
     both = ours.keys() & theirs.keys()
     columns = [_columns(tally, both) for tally in (ours, theirs)]
     one, two = _redrawn(len(both), columns)
+    shares = [float(sums.sum() / counts.sum()) for sums, counts in columns]
+    difference = shares[0] - shares[1]
     low, high = np.quantile(one - two, (0.025, 0.975))
-    difference = [sums.sum() / counts.sum() for sums, counts in columns]
-    return {"difference": 100 * float(difference[0] - difference[1]), "low": 100 * float(low),
-            "high": 100 * float(high), "items": len(both)}
+    if np.ptp(one - two) < 1e-9:
+        (a, b), (c, d) = (wilson(share * len(both), len(both)) for share in shares)
+        low = difference - np.hypot(shares[0] - a, d - shares[1])
+        high = difference + np.hypot(b - shares[0], shares[1] - c)
+    return {"difference": 100 * difference, "low": 100 * float(low), "high": 100 * float(high), "items": len(both)}
 
 
 def _columns(tally: Tally, ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ ROWS = {
 def summary(found: Mapping[str, Any], name: str, other: str = "") -> str:
     """The table of an evaluation's figures, its differences where another was compared, and a closing in words."""
     shares, gaps = found["figures"], found.get("compared", {})
-    rows = [[text, f"{shares[key]['percent']:.1f}", f"[{shares[key]['low']:.1f}, {shares[key]['high']:.1f}]",
+    rows = [[text, f"{shares[key]['percent']:.1f}", _interval(shares[key]) if key != "chance" else "",
              f"{shares[key]['n']:.0f}", *([_gap(gaps.get(key))] if gaps else [])]
             for key, text in ROWS.items() if key in shares]
     head = ["", "percent", "95 %", "cases", *([f"minus {other}"] if gaps else [])]
@@ -40,6 +40,10 @@ def summary(found: Mapping[str, Any], name: str, other: str = "") -> str:
     if found["without_control"]:
         lines.append(f"{found['without_control']} regions have no control: there is no room for one")
     return "\n".join([*lines, *_verdict(shares)])
+
+
+def _interval(share: Mapping[str, float]) -> str:
+    return f"[{share['low']:.1f}, {share['high']:.1f}]"
 
 
 def _verdict(shares: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ import pytest
 from crm_records import record, trace
 
 from mpcc.crm.figures import COLLAPSED, HALLUCINATED, Thresholds, compared, figures, gap, share, tallies
+from mpcc.statistics import wilson
 
 
 def percent(name, *records):
@@ -92,11 +93,22 @@ def test_an_interval_is_over_items_and_not_over_their_cases():
     assert share(many)["low"] > 20 and share(many)["n"] == share(few)["n"] == 20
 
 
+def test_items_that_are_all_alike_are_no_certainty():
+    """A bootstrap of four items that are all right has no width."""
+    found = share({str(i): (2.0, 2.0) for i in range(4)})
+    low, high = wilson(4, 4)
+    assert (found["percent"], found["low"], found["high"]) == (100, 100 * low, 100 * high) and found["low"] < 55
+    between = gap({"a": (1, 1), "b": (1, 1)}, {"a": (0, 1), "b": (0, 1)})
+    assert between["difference"] == 100 and between["low"] < 20 and between["high"] <= 100 + 1e-9
+    same = gap({"a": (1, 1)}, {"a": (1, 1)})
+    assert same["low"] < -50 and same["high"] > 50
+
+
 def test_two_models_are_compared_on_the_items_that_both_have():
     ours = {"a": (1, 1), "b": (1, 1), "c": (0, 1)}
     found = gap(ours, {"a": (0, 1), "b": (0, 2), "z": (1, 1)})
-    assert found == {"difference": 100, "low": 100, "high": 100, "items": 2}
-    assert gap(ours, ours)["difference"] == gap(ours, ours)["low"] == gap(ours, ours)["high"] == 0
+    assert (found["difference"], found["items"]) == (100, 2)
+    assert gap(ours, ours)["difference"] == 0
     found = compared([record("a")], [record("a", delta=((1.0, 2.0), (0.0, 1.0)))])
     assert found["hit@1, step"]["difference"] == 50 and found["stays right"]["difference"] == 0
     assert compared([record("a")], [record("b")]) == {}
