@@ -145,7 +145,7 @@ def open_image(item: Item, images: str | Path, file_name: str = "") -> Image.Ima
         FileNotFoundError: it is missing.
         ValueError: it cannot be read (the reason is chained).
     """
-    return _read(open_picture, Path(images), file_name or item.file_name, f"pair {item.id}")
+    return read_picture(open_picture, Path(images), file_name or item.file_name, f"pair {item.id}")
 
 
 def _item(found: Located, categories: Collection[str] | None) -> Item:
@@ -196,10 +196,10 @@ def _check_options(answer: str, confusing: list[str], irrelevant: list[str], fou
 
 
 def _size(images: Path, file_name: str, where: str) -> tuple[int, int]:
-    return _read(picture_size, images, file_name, where)
+    return read_picture(picture_size, images, file_name, where)
 
 
-def _read(read: Callable[[Path], Any], images: Path, file_name: str, where: str) -> Any:
+def read_picture(read: Callable[[Path], Any], images: Path, file_name: str, where: str) -> Any:
     """What `read` finds in a file of the folder; its errors name the pair."""
     try:
         return read(inside(images, file_name))

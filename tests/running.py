@@ -1,6 +1,7 @@
 """What the tests of train.py share: small models, a run in this process, a start as a person makes it."""
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -76,6 +77,19 @@ def launch(folder: Path, *arguments: str, program: str = "train.py", ranks: int 
         out, err = started.communicate()
         pytest.fail(f"hung for {timeout} s:\n{out[-2000:]}\n{err[-2000:]}")
     return subprocess.CompletedProcess(started.args, started.returncode, out, err)
+
+
+def evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, folder: Path, *words: str
+             ) -> tuple[str, str]:
+    """Runs eval.py in this process, in a folder; gives its output, and the one line that it ends with, or nothing."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["eval.py", *words])
+    try:
+        importlib.import_module("eval").main()
+    except SystemExit as stopped:
+        said = stopped.code if isinstance(stopped.code, str) else capsys.readouterr().err.strip()
+        return "", said.splitlines()[-1]
+    return capsys.readouterr().out, ""
 
 
 def kill_all(process: subprocess.Popen) -> None:

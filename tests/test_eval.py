@@ -1,6 +1,5 @@
 """eval.py as a person starts it: tables, what it leaves behind, going on after a kill, ranks, bad input."""
 
-import importlib
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ import time
 
 import pytest
 from PIL import Image
-from running import ROOT, launch, lines
+from running import ROOT, evaluate, launch, lines
 from small_benchmark import our_pair, their_pair
 from small_coco import ANNOTATIONS, write_split
 
@@ -142,14 +141,7 @@ def score(small, monkeypatch, capsys, one_thread):
     """Runs eval.py in this process, in the folder of `small`; gives its output, or the one line that it ends with."""
 
     def start(*words, few=(*FEW[3:], "--mode", "base")):
-        monkeypatch.chdir(small)
-        monkeypatch.setattr(sys, "argv", ["eval.py", *words, *few])
-        try:
-            importlib.import_module("eval").main()
-        except SystemExit as stopped:
-            said = stopped.code if isinstance(stopped.code, str) else capsys.readouterr().err.strip()
-            return "", said.splitlines()[-1]
-        return capsys.readouterr().out, ""
+        return evaluate(monkeypatch, capsys, small, *words, *few)
 
     return start
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from minigrpo.sections import Config
+from mpcc.benchmark import read_picture
 from mpcc.coco import Coco, ImageEntry, check_box, check_inside
 from mpcc.crm.clues import clue_names
 from mpcc.crm.regions import Fill, Region, masked, with_controls
@@ -20,7 +21,7 @@ from mpcc.masks import Fill as MaskFill
 from mpcc.masks import Kind, apply_mask, hidden_region
 from mpcc.outlines import Box, covered
 from mpcc.outlines import Region as Part
-from mpcc.pictures import inside, open_picture, picture_size
+from mpcc.pictures import open_picture, picture_size
 from mpcc.prompts import free_question
 
 LEAST_AREA, MOST = 0.005, 8
@@ -95,13 +96,7 @@ def _case(found: Located, images: Path, coco: Coco | None, entries: Mapping[str,
     if not name or not answer:
         raise ValueError(f"{where} lacks {'category_name' if name else 'file_name'}")
     box = check_box(pair.get("bbox"), where)
-    try:
-        picture = inside(images, name)
-        size = picture_size(picture)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{where}: file_name: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{where}: file_name: cannot read {images / name} as an image: {error}") from error
+    size = read_picture(picture_size, images, name, where)
     image = ImageEntry(0, name, *size)
     check_inside(box, image, where)
     evidence = read_evidence(pair, where, image)
@@ -110,7 +105,7 @@ def _case(found: Located, images: Path, coco: Coco | None, entries: Mapping[str,
         regions = _others(coco, entries[name], box)
     hidden = hidden_region(size, Part(box=box), kind=config.task.mask, seed=pair["id"])
     return Case(
-        id=pair["id"], picture=picture, question=free_question(config.task.mask, config.task.fill), answer=answer,
+        id=pair["id"], picture=images / name, question=free_question(config.task.mask, config.task.fill), answer=answer,
         regions=tuple(with_controls(regions, hidden, f"{seed} {pair['id']}")), hidden=box, mask=config.task.mask,
         mask_fill=config.task.fill,
     )

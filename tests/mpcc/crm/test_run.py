@@ -1,12 +1,10 @@
 """eval.py --crm as a person starts it, in this process: on evidence, on other instances, twice, compared, refused."""
 
-import importlib
 import json
-import sys
 
 import numpy as np
 import pytest
-from running import launch, lines
+from running import evaluate, launch, lines
 from small_benchmark import our_pair
 from small_coco import ANNOTATIONS, pair, pairs_file, write_split
 from small_visargs import write_visargs
@@ -32,14 +30,7 @@ def score(small, monkeypatch, capsys, one_thread):
     """Runs eval.py in the folder of `small`; gives its output, or the one line that it ends with."""
 
     def start(*words):
-        monkeypatch.chdir(small)
-        monkeypatch.setattr(sys, "argv", ["eval.py", *words, *FEW])
-        try:
-            importlib.import_module("eval").main()
-        except SystemExit as stopped:
-            said = stopped.code if isinstance(stopped.code, str) else capsys.readouterr().err.strip()
-            return "", said.splitlines()[-1]
-        return capsys.readouterr().out, ""
+        return evaluate(monkeypatch, capsys, small, *words, *FEW)
 
     return start
 
