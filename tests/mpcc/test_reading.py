@@ -75,7 +75,8 @@ def test_too_many_wrong_records_are_refused_with_the_first_reason(cache):
     for number in range(3):
         rejected.add(f"annotation {number} is wrong")
     with pytest.raises(ValueError, match=r"^annotation 0 is wrong; 3 of 100 annotations of data\.json are wrong, "
-                                         r"listed in .*, more than task\.max_bad = 0\.02: correct them$"):
+                                         r"listed in .*, more than task\.max_bad = 0\.02: correct them, "
+                                         r"or raise it to leave them out$"):
         rejected.settle(100)
     assert len(next((cache / "rejected").iterdir()).read_text().splitlines()) == 3
 

@@ -191,7 +191,7 @@ def test_killed_in_each_stage_and_while_a_local_model_answers(endpoint, tmp_path
     after = answers(out, "distractors-local-*")
     assert len(before) == 20 and after[:20] == before
     assert len({record["id"] for record in after}) == len(after) > 30
-    for path in (tmp_path / "whole").glob("*.*"):
+    for path in (tmp_path / "whole").glob("[!.]*.*"):
         assert (out / path.name).read_bytes() == path.read_bytes(), path.name
 
 
@@ -206,10 +206,10 @@ def test_real_candidates(tmp_path, capsys):
 
 
 def test_a_local_judge_alone_is_taken_as_it_is(tmp_path, capsys, one_thread):
-    """The shipped model rates nothing, so that all is dropped, counted, and no later stage invents anything."""
+    """The shipped model rates nothing: the screening ends with what it said, and no later stage invents anything."""
     options = ["--coco", COCO, "--out", tmp_path / "out", "--min-area", 0.2, "--max-new-tokens", 24]
     assert run("all", *options, "--respondent", f"local:{SCENES_MODEL}") == 1
     captured = capsys.readouterr()
     kept = len(stage(tmp_path / "out", 1)["pairs"])
-    assert kept > 5 and f"dropped {kept}: rating unreadable" in captured.out
-    assert "there is no pair to curate" in captured.err
+    assert kept > 5 and not stage_path(tmp_path / "out", "screen").exists()
+    assert f"screen: no pair is left ({kept} rating unreadable); about" in captured.err
