@@ -1,15 +1,28 @@
-"""The progress line of a run, a sample completion and an evaluation, as a person reads them. Decides nothing."""
+"""Progress bars, and the progress line of a run, a sample completion, an evaluation, as a person reads them."""
 
 from __future__ import annotations
 
 import math
 import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tqdm import tqdm
+
 ROUNDING = 1e-3
 """Nats per token by which sampler and policy may differ without a word: float32 stays far below, bfloat16 does not."""
+
+OFTEN, SELDOM = 0.2, 30.0
+"""Seconds between two looks of a bar at least: on a terminal, and where the output is kept."""
+
+
+def progress_bar(label: str, total: int, done: int = 0, unit: str = "pairs", shown: bool = True) -> tqdm:
+    """A bar on stderr of `total` pieces of work, `done` of them there already; none where nothing is left to do."""
+    pause = OFTEN if sys.stderr.isatty() else SELDOM
+    return tqdm(total=total, initial=done, desc=label, unit=f" {unit}", file=sys.stderr, mininterval=pause,
+                disable=not shown or done >= total)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from minigrpo.sections import Config
 
 MAY_DIFFER = """run.dir run.resume run.device run.save_every run.keep run.evaluate_every run.max_bad_steps
     run.stop_on run.log_completions run.rank_timeout model.attention model.graphs model.gradient_checkpointing
-    model.offload optim.tokens_per_micro_batch task.max_bad"""
+    model.offload optim.tokens_per_micro_batch rollout.max_prompt_tokens task.max_bad"""
 """Options that a run may go on with other values of: they change what is kept and how it is computed, not what."""
 
 

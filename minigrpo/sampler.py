@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,8 +57,16 @@ class Sampler:
         """Indices of the samples of a step, [per_step]."""
         steps_per_epoch = self.samples // self.per_step
         epoch, place = divmod(step, steps_per_epoch)
-        order = random.Random(f"{self.seed}/{epoch}").sample(range(self.samples), self.samples)
-        return order[place * self.per_step : (place + 1) * self.per_step]
+        return _shuffled(f"{self.seed}/{epoch}", self.samples)[place * self.per_step : (place + 1) * self.per_step]
+
+    def ahead(self, steps: Iterable[int], most: int) -> set[int]:
+        """Indices of the samples that these steps begin with, about `most` of them; none where a subclass chooses."""
+        found: set[int] = set()
+        for step in steps if type(self).choose is Sampler.choose else ():
+            if len(found) >= most or len(found) > self.samples - self.per_step:
+                break
+            found.update(self.choose(step))
+        return found
 
     def rounds(self, step: int) -> Iterator[list[int]]:
         """The samples of a step, then, where some of their groups had no variance, others in their place."""
@@ -81,6 +90,11 @@ class Sampler:
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over what `state` gave."""
+
+
+@lru_cache(maxsize=2)
+def _shuffled(seed: str, count: int) -> list[int]:
+    return random.Random(seed).sample(range(count), count)
 
 
 def outcomes(indices: Sequence[int], contexts: Sequence[GroupContext]) -> list[Outcome]:

@@ -32,7 +32,7 @@ class Saves:
         self._began, self._before = time.monotonic(), progress.seconds
         self._saved = progress.steps if progress.step else None
         model = training.ranks.first_does(lambda: model_mark(progress.path))
-        found = {"model": model, "samples": training.look_ahead()}
+        found = {"model": model, "samples": training.look_ahead(sampler, progress.step)}
         if progress.step and log.beginning.checkpoint:
             changed = {"model": f"the model {progress.path}", "samples": "the number of samples, or their ids,"}
             for name in (name for name, mark in found.items() if getattr(progress, name) != mark):

@@ -15,6 +15,7 @@ from minigrpo.doors import sample_at, sampler_of, samples_of, slots_of
 from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
 from minigrpo.models import VLM
 from minigrpo.optim import make_optimizer
+from minigrpo.progress import progress_bar
 from minigrpo.ranks import Ranks, SharedError
 from minigrpo.replica import Roles, load_roles
 from minigrpo.sampler import Sampler
@@ -22,8 +23,10 @@ from minigrpo.sampling import Sampling
 from minigrpo.sections import Config, OptimConfig
 from minigrpo.task import Sample, Stage, Task
 
-LOOKED_AT = 64
-"""Samples that are encoded before the first step; every other one when it is drawn, and the run is saved then."""
+AHEAD = 2048
+"""Samples that are encoded before the first step, of those that the run takes first."""
+SPREAD = 64
+"""Samples that are so in any case, spread over all: their ids tell a run that goes on whether they are the same."""
 
 
 @dataclass(frozen=True)
@@ -62,29 +65,34 @@ class Training:
                              "completion: raise that, or shorten the trajectory")
         return priors
 
-    def look_ahead(self) -> str:
-        """Encodes `LOOKED_AT` samples, spread over all, before the first step: what is too long is said at once.
+    def look_ahead(self, sampler: Sampler, step: int) -> str:
+        """Encodes the samples that the steps from `step` on take, `AHEAD` of them: what is too long is said at once.
 
         Returns:
-            A mark of how many samples there are, and of the ids of these.
+            A mark of how many samples there are, and of the ids of `SPREAD` of them.
 
         Raises:
             SharedError: a prompt or a prior is too long, or cannot be encoded; or the ranks have different samples.
         """
-        ids, most = [], self.config.rollout.max_new_tokens if self.stage.policy else None
+        ids, most = {}, self.config.rollout.max_new_tokens if self.stage.policy else None
         with self.ranks.together():
             samples, with_priors = samples_of(self.task), self.stage.sft or self.config.grpo.prior
-            for i in self.ranks.share(range(0, len(samples), math.ceil(len(samples) / LOOKED_AT))):
-                sample = sample_at(self.task, samples, i)
-                ids.append(sample.id)
-                self.encode(sample)
-                if with_priors:
-                    self.encode_priors(sample, most)
+            spread = range(0, len(samples), math.ceil(len(samples) / SPREAD))
+            taken = sorted({*spread, *sampler.ahead(range(step, self.stage.steps), AHEAD)})
+            with progress_bar("samples", len(taken), 0, "samples", self.ranks.first and len(taken) > 100) as bar:
+                for i in self.ranks.share(taken):
+                    sample = sample_at(self.task, samples, i)
+                    ids[i] = sample.id
+                    self.encode(sample)
+                    if with_priors:
+                        self.encode_priors(sample, most)
+                    bar.update(min(self.ranks.size, bar.total - bar.n))
         counts = self.ranks.gather([len(samples)])
         if len(set(counts)) > 1:
             raise SharedError(f"the ranks have different samples, {', '.join(map(str, counts))} of them: "
                               f"{type(self.task).__name__}.samples must give the same on every rank")
-        return hashlib.sha256(json.dumps([counts[0], self.ranks.gather(ids)]).encode()).hexdigest()[:16]
+        known = dict(self.ranks.gather(list(ids.items())))
+        return hashlib.sha256(json.dumps([counts[0], [known[i] for i in spread]]).encode()).hexdigest()[:16]
 
     def batches(self, groups: Sequence[Group]) -> list[Packed]:
         """Micro-batches of this rank's groups, as many on every rank, as all must run the same collectives.

@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from minigrpo import VLM, Group, Sample, Sampling, generate
+from minigrpo.progress import progress_bar
 from minigrpo.ranks import Ranks
 from minigrpo.sections import ModelConfig
 from mpcc import masks, views
@@ -24,7 +25,6 @@ from mpcc.coco import Region
 from mpcc.digests import digest, file_digest
 from mpcc.journal import Journal, read_journal
 from mpcc.masks import Fill, Kind, apply_mask, hidden_region
-from mpcc.progress import progress_bar
 from mpcc.prompts import SYSTEM_PROMPT
 from mpcc.questions import Kind as QuestionKind
 from mpcc.questions import Mode, Question, ask, record

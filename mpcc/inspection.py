@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from minigrpo.progress import progress_bar
 from mpcc import pictures
 from mpcc.coco import Coco, ImageEntry
 from mpcc.outlines import decode_mask, iou
 from mpcc.pairs import Pair
-from mpcc.progress import progress_bar
 from mpcc.reading import Rejected, cache_folder
 
 REMEMBERED = 100

@@ -2,14 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from running import SMALL, launch, lines, words
 from safetensors.torch import load_file, save_file
+from toy_task import ToyTask
 
 from minigrpo.ranks import Ranks
+from minigrpo.sampler import Sampler
 
 
 def refused(run, **options) -> str:
@@ -55,6 +58,25 @@ def test_an_impossible_box_is_named_with_its_annotation(run, coco, box):
 def test_a_prompt_beyond_the_limit_is_named_with_its_length(run, coco):
     message = refused(run, rollout__max_prompt_tokens=20, **on_coco(coco))
     assert re.match(r"sample train2017/1.png#11: the prompt has \d+ tokens, more than the limit of 20; ", message)
+
+
+def test_every_sample_that_the_run_takes_is_looked_at_before_the_first_step(run, monkeypatch, tmp_path):
+    """Not those that no step takes: 1,000 samples, of which 20 steps take 80."""
+    sampler, plain = Sampler(1000, 4, 0), ToyTask._sample
+    last, spread = sampler.choose(19)[0], range(0, 1000, 16)
+    assert last not in {i for step in range(19) for i in sampler.choose(step)} and last not in spread
+    taken = sampler.ahead(range(20), 2048)
+    never = next(i for i in range(1000) if i not in taken and i not in spread)
+
+    def sample(self, i):
+        made = plain(self, i)
+        return replace(made, question=made.question * 9) if i in long else made
+
+    monkeypatch.setattr(ToyTask, "_sample", sample)
+    long, options = {never, last}, {"task__prompts": 1000, "task__held_out": 0, "rollout__max_prompt_tokens": 100}
+    assert refused(run, run__steps=20, **options).startswith(f"sample toy-{last}: the prompt has ")
+    assert not (tmp_path / "run/metrics.jsonl").exists() or not lines(tmp_path / "run")
+    assert len(lines(run("short", run__steps=2, **options))) == 2
 
 
 def test_a_model_folder_must_hold_a_model(run, models, tmp_path):

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from minigrpo.progress import progress_bar
 from mpcc import masks
 from mpcc.build.store import PairRecord
 from mpcc.digests import file_digest
 from mpcc.journal import Journal
-from mpcc.progress import progress_bar
 
 if TYPE_CHECKING:
     from mpcc.build.respondents import Respondent

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minigrpo import VLM, Policy, Sampling
+from minigrpo.progress import progress_bar
 from minigrpo.ranks import Ranks
 from minigrpo.sections import Config
 from mpcc import masks
@@ -25,7 +26,6 @@ from mpcc.eval_inputs import benchmark_file
 from mpcc.evaluation import answers_digest
 from mpcc.formats import write_json, write_lines, write_text
 from mpcc.journal import Journal, read_journal
-from mpcc.progress import progress_bar
 from mpcc.prompts import SYSTEM_PROMPT
 from mpcc.reading import read_json
 from mpcc.scenes.folder import ensure_scenes

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from minigrpo import VLM, Group, Packed, Policy, load_model, pack, sft_loss
 from minigrpo.cpu import keep_freed_memory
+from minigrpo.progress import progress_bar
 from minigrpo.step import accumulate
-from mpcc.progress import progress_bar
 from mpcc.scenes.curriculum import Lesson, lesson, letters
 from mpcc.scenes.evaluation import measure
 from mpcc.scenes.folder import VERSION

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from minigrpo import VLM, load_model
 from minigrpo.policy import image_features
-from mpcc.progress import progress_bar
+from minigrpo.progress import progress_bar
 from mpcc.scenes.curriculum import contents, framed, masked
 from mpcc.scenes.world import generate
 

@@ -116,6 +116,23 @@ def test_a_step_is_a_function_of_seed_and_step_alone():
     assert sampler.choose(19) == late == Sampler(30, 4, 3).choose(19)
 
 
+@pytest.mark.parametrize(("samples", "per_step", "steps", "most"), [(40, 4, 5, 99), (40, 4, 99, 12), (7, 3, 50, 99)])
+def test_what_is_looked_at_ahead_are_the_samples_of_the_steps(samples, per_step, steps, most):
+    sampler = Sampler(samples, per_step, 0)
+    found = sampler.ahead(range(2, 2 + steps), most)
+    wanted = [i for step in range(2, 2 + steps) for i in sampler.choose(step)]
+    assert found == set(wanted) or (len(found) >= min(most, samples - per_step + 1) and found <= set(wanted))
+    assert set(sampler.choose(2)) <= found and len(found) < most + per_step
+
+
+def test_nothing_is_known_ahead_of_a_sampler_that_chooses_itself():
+    class Same(Sampler):
+        def choose(self, step):
+            raise AssertionError("a choice may have a cost, or a state")
+
+    assert Same(40, 4, 0).ahead(range(5), 99) == set()
+
+
 def test_too_few_samples_say_so():
     with pytest.raises(ValueError, match=r"3 samples, fewer than prompts_per_step = 4"):
         Sampler(3, 4, 0)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mpcc.progress import counted, progress_bar
+from minigrpo.progress import progress_bar
+from mpcc.progress import counted
 
 
 @pytest.mark.parametrize(("total", "done"), [(95, 0), (3, 0), (10, 9)])
@@ -29,7 +30,7 @@ def test_a_bar_of_work_that_is_done_already_is_not_shown(capsys):
 
 
 def test_work_is_counted_as_it_is_done(capsys, monkeypatch):
-    monkeypatch.setattr("mpcc.progress.SELDOM", 0)
+    monkeypatch.setattr("minigrpo.progress.SELDOM", 0)
     for place, item in enumerate(counted("curate", "abc")):
         assert item == "abc"[place] and f" {place}/3 " in capsys.readouterr().err
     assert " 3/3 " in capsys.readouterr().err
