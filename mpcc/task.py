@@ -62,6 +62,8 @@ class Config:
     """Where the halves stand: scenes, coco, or a file of `python -m mpcc.splits`."""
     traces: float = 1.0
     """Share of the annotated training pairs that keep their trace; the others get standard GRPO, and no imitation."""
+    evidence: bool = True
+    """Whether training shows the evidence; false fills its regions, for a model that guesses by the kind of picture."""
     min_area: float = 0.01
     """Smallest box, as a share of its image; concerns pairs made from all instances, not those of a pairs file."""
     max_area: float = 0.5
@@ -211,7 +213,10 @@ class MaskedPrediction(Task):
         pairs = samples.pairs if config.half == "all" else _of_half(samples.pairs, config.half, config.halves)
         pairs = _keep_traces(pairs, config.traces)
         self._traces = [pair.trace for pair in pairs if pair.trace]
-        return MaskedSamples(samples.coco, pairs, config)
+        chosen = MaskedSamples(samples.coco, pairs, config)
+        if not config.evidence and not (chosen := chosen.blind("no_evidence")):
+            raise ValueError("no training pair has evidence to fill: evidence = false needs pairs that name some")
+        return chosen
 
     @cached_property
     def _all_train(self) -> MaskedSamples:

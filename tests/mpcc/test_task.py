@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 from small_coco import Config, pair, pairs_file, task
@@ -47,6 +48,21 @@ def test_a_sample_shows_the_masked_image_and_asks(folder):
         "box": (10.0, 10.0, 40.0, 30.0),
         "others_visible": True,
     }
+
+
+def test_training_may_be_without_the_evidence_and_the_evaluation_keeps_it(folder, tmp_path):
+    clue = {"text": "A leash.", "bbox": [60, 40, 20, 20]}
+    path = pairs_file(tmp_path / "p.json", pair(evidence=[clue]), pair(bbox=[5, 10, 30, 30]))
+    chosen = task(folder, pairs=path, held_out_pairs=path, held_out_split="val2017", evidence=False)
+    (filled,) = chosen.samples()
+    whole = task(folder, pairs=path).samples()[0]
+    changed = np.argwhere((np.array(filled.images[0]) != np.array(whole.images[0])).any(axis=2))
+    assert (changed.min(axis=0) >= (40, 60)).all() and (changed.max(axis=0) < (60, 80)).all()
+    assert (filled.id, filled.question, filled.data) == (f"{whole.id}/no_evidence", whole.question, whole.data)
+    assert [sample.id for sample in chosen.held_out()] == [sample.id for sample in
+                                                          task(folder, held_out_pairs=path).held_out()]
+    with pytest.raises(ValueError, match="no training pair has evidence to fill"):
+        task(folder, evidence=False).samples()
 
 
 @pytest.mark.parametrize(("exact", "prior", "lost"), [
@@ -226,6 +242,6 @@ def test_reward_and_its_weights(folder):
 
 def test_every_option_is_documented():
     found = options({"task": Config})
-    assert len(found) == 18
+    assert len(found) == 19
     assert all(option.meaning.endswith(".") for option in found.values())
     assert found["task.mask"].choices == ("box", "box_hard", "polygon", "instances", "random_box")
