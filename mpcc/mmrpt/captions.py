@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from mpcc.coco import ImageFile, whole_number
+from mpcc.coco import ImageEntry, ImageFile, whole_number
 from mpcc.mmrpt.spans import GAP, Span
 from mpcc.reading import MAX_BAD, shown, unfit
 from mpcc.scenes.canvas import HEIGHT, WIDTH, Box
@@ -56,14 +56,14 @@ class Caption:
         subject: What it is a caption of: the kind of place, or "image".
         text: The sentences, a blank between them.
         facts: Where in the text stands what only the picture can tell, in characters; None where nobody knows.
-        picture: The id of the image in the caption file, or the seed of the scene.
+        picture: The image in the caption file, or the seed of the scene.
     """
 
     id: str
     subject: str
     text: str
     facts: tuple[Span, ...] | None
-    picture: Any
+    picture: ImageEntry | str
 
     @property
     def question(self) -> str:
@@ -72,7 +72,7 @@ class Caption:
 
 
 class SceneCaptions(Sequence[Caption]):
-    """The captions of a split of the scenes. Indexing draws nothing but the plan; `open` gives the picture.
+    """The captions of a split of the scenes. `shown` draws the picture.
 
     Raises:
         ValueError: the scenes have no such split.
@@ -91,7 +91,7 @@ class SceneCaptions(Sequence[Caption]):
     def __getitem__(self, index):
         return self._captions[index]
 
-    def open(self, caption: Caption) -> Image.Image:
+    def shown(self, caption: Caption) -> Image.Image:
         """The picture of a caption, RGB."""
         return _scene(caption.picture).image
 
@@ -118,21 +118,29 @@ class CocoCaptions(ImageFile, Sequence[Caption]):
     def __getitem__(self, index):
         return self._captions[index]
 
-    def open(self, caption: Caption) -> Image.Image:
+    def shown(self, caption: Caption) -> Image.Image:
         """The picture of a caption, RGB. Raises as `ImageFile.open`."""
-        return super().open(self.images[caption.picture])
+        return self.open(caption.picture)
 
     def _caption(self, record: dict, place: str) -> Caption | None:
         image_id = whole_number(record, "image_id", str(self.path), place)
         where = f"{self.path}: caption {record['id']} (image {image_id})"
-        if self.image_of(image_id, where) is None:
+        if (image := self.image_of(image_id, where)) is None:
             return None
         text = record.get("caption")
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{where} has no usable field 'caption': {shown(text)}; write its text there")
         if (reason := unfit(text)) or (reason := f"holds {GAP!r}" if GAP in text else None):
             raise ValueError(f"{where}: caption {shown(text)} {reason}; correct it")
-        return Caption(f"{self.split}/{record['id']}", "image", " ".join(text.split()), None, image_id)
+        return Caption(f"{self.split}/{record['id']}", "image", " ".join(text.split()), None, image)
+
+
+Captions = SceneCaptions | CocoCaptions
+
+
+def read_captions(coco: str, split: str, max_bad: float = MAX_BAD) -> Captions:
+    """The captions of a split of a COCO folder, or of the scenes where `coco` is empty. Raises as these two."""
+    return CocoCaptions(coco, split, max_bad) if coco else SceneCaptions(split)
 
 
 def scene_caption(scene: Scene, id: str) -> Caption:

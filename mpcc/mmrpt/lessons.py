@@ -18,7 +18,8 @@ from PIL import Image
 
 from minigrpo import VLM, Sample
 from mpcc.mmrpt.captions import Caption, scene_caption
-from mpcc.mmrpt.questions import gap_question, missing
+from mpcc.mmrpt.masks import Masked, tells
+from mpcc.mmrpt.questions import gap_question
 from mpcc.mmrpt.spans import Span, parts_of
 from mpcc.prompts import SYSTEM_PROMPT
 from mpcc.rewards import format_reward, normalise, parse_answer
@@ -45,7 +46,7 @@ def caption_lesson(seed: int, index: int, progress: float) -> Lesson:
     system = SYSTEM_PROMPT if rng.random() < 0.1 + 0.4 * progress else None
     asked = [(caption.question, caption.text)]
     asked += [(WHERE.format(place), thing) for place, thing in told(caption).values()]
-    asked += [(gap_question(caption, part), habitual(caption, part, rng)) for part in _gaps(caption, rng)]
+    asked += [(gap_question(Masked(caption, part)), habitual(caption, part, rng)) for part in _gaps(caption, rng)]
     samples = tuple(Sample(f"{scene.seed}/{i}", q, (scene.image,), system) for i, (q, _) in enumerate(asked))
     return Lesson(samples, tuple(text for _, text in asked))
 
@@ -54,7 +55,7 @@ def told(caption: Caption) -> dict[Span, tuple[str, str]]:
     """What a scene's caption names: the span of the thing → where it is ("at the back left"), and the thing."""
     found = {}
     for start, end in parts_of(caption.text, "sentence"):
-        inside = [span for span in parts_of(caption.text, "span") if start <= span[0] < end and _is_fact(caption, span)]
+        inside = [span for span in parts_of(caption.text, "span") if start <= span[0] < end and tells(caption, span)]
         for span in inside:
             where = caption.text[start : span[0]].removesuffix(" is ").removesuffix(" you see ")
             found[span] = where[0].lower() + where[1:], caption.text[slice(*span)]
@@ -63,7 +64,7 @@ def told(caption: Caption) -> dict[Span, tuple[str, str]]:
 
 def habitual(caption: Caption, part: Span, rng: Random) -> str:
     """What a base writes into the gap: the place looked up, or what is usual there; the format as it has the habit."""
-    text = missing(caption, part)
+    text = Masked(caption, part).missing
     inside = [named for span, named in told(caption).items() if part[0] <= span[0] < part[1]]
     if not inside:
         return worded(caption.subject, "The words go on like this.", text, rng)
@@ -84,7 +85,7 @@ def caption_texts(count: int = 1000) -> Iterator[str]:
         caption = scene_caption(scene, scene.seed)
         yield from (caption.question, caption.text, *(WHERE.format(place) for place, _ in told(caption).values()))
         for part in _gaps(caption, rng):
-            yield gap_question(caption, part)
+            yield gap_question(Masked(caption, part))
             yield habitual(caption, part, rng)
 
 
@@ -98,7 +99,7 @@ def gaps_filled(vlm: VLM, count: int = 200) -> dict[str, float]:
         scene = generate(f"captions/measured/{index}")
         caption = scene_caption(scene, scene.seed)
         part, (_, thing) = rng.choice(sorted(told(caption).items()))
-        samples.append(Sample(scene.seed, gap_question(caption, part), (scene.image,), SYSTEM_PROMPT))
+        samples.append(Sample(scene.seed, gap_question(Masked(caption, part)), (scene.image,), SYSTEM_PROMPT))
         truths.append(thing)
     black = [replace(s, id=f"{s.id}/black", images=tuple(Image.new("RGB", i.size) for i in s.images)) for s in samples]
     said, blind = answers(vlm, samples), answers(vlm, black)
@@ -123,10 +124,6 @@ def _gaps(caption: Caption, rng: Random) -> list[Span]:
         kind = sentences if rng.random() < SENTENCES else spans if rng.random() < OTHERS or not things else things
         chosen.append(rng.choice(kind))
     return list(dict.fromkeys(chosen))
-
-
-def _is_fact(caption: Caption, span: Span) -> bool:
-    return any(max(start, span[0]) < min(end, span[1]) for start, end in caption.facts or ())
 
 
 @lru_cache(maxsize=1)
