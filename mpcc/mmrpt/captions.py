@@ -82,8 +82,7 @@ class SceneCaptions(Sequence[Caption]):
         if split not in SCENES:
             raise ValueError(f"the scenes have no split {split!r}; choose one of {', '.join(SCENES)}")
         self.source = f"scenes, {split}"
-        self._captions = [scene_caption(_scene(f"captions/{split}/{number}"), f"{split}/{number}")
-                          for number in range(1, SCENES[split] + 1)]
+        self._captions = _captions_of(split)
 
     def __len__(self) -> int:
         return len(self._captions)
@@ -182,6 +181,12 @@ def stand_words(box: Box) -> str:
     """Where an object with this box stands, in words: "back left"."""
     column = min(int(3 * (box[0] + box[2] / 2) / WIDTH), 2)
     return f"{('back', 'front')[is_front(box)]} {('left', 'center', 'right')[column]}"
+
+
+@lru_cache(maxsize=len(SCENES))
+def _captions_of(split: str) -> tuple[Caption, ...]:
+    numbers = range(1, SCENES[split] + 1)
+    return tuple(scene_caption(_scene(f"captions/{split}/{number}"), f"{split}/{number}") for number in numbers)
 
 
 @lru_cache(maxsize=64)

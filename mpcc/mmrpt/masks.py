@@ -73,11 +73,11 @@ def masked_by_scores(captions: Sequence[Caption], path: str | Path, quantile: fl
         raise ValueError(f"{path} is no file of python -m mpcc.mmrpt.dependency, version {VERSION}: write it anew")
     if not isinstance(records := content.get("captions"), list):
         raise ValueError(f"{path} has no list named 'captions': write it anew")
-    known, found = {caption.id: caption for caption in captions}, []
+    known, found = {(caption.id, caption.text): caption for caption in captions}, []
     for place, record in enumerate(records):
         where = f"{path}: captions[{place}]"
-        caption = known.get(record.get("id")) if isinstance(record, dict) else None
-        if caption is None or record.get("text") != caption.text:
+        named = isinstance(record, dict) and isinstance(record.get("id"), str) and isinstance(record.get("text"), str)
+        if not named or (caption := known.get((record["id"], record["text"]))) is None:
             raise ValueError(f"{where}: {shown(record)} is of no caption of these: score them anew")
         parts = _parts(record, where)
         if len(parts) > 1:

@@ -4,8 +4,9 @@
 
 prints, and writes, the area under the curve of D (`mpcc.mmrpt.dependency`), words that name what the picture shows
 against all others: the chance that a word of the first kind has the higher D. Beside it stand the same model with
-random weights, and word frequency (the rarer a word in the training captions, the more visual); and as the scenes' other
-words are few and frequent, the area of D among words of like frequency. The intervals are bootstraps over captions.
+random weights, and word frequency (the rarer a word in the training captions, the more visual). As the scenes' other
+words are few and frequent, there is also the area of D among words of like frequency. The intervals are bootstraps over
+captions.
 """
 
 from __future__ import annotations
