@@ -155,7 +155,7 @@ def scene_parts(scene: Scene) -> list[Part]:
 
     Named is what stands alone in its place of the picture, of several of a kind the first one. Of three objects or more
     one is left unnamed half of the time, so that there may be a prop: none that points to a named object. The places
-    come in reading order.
+    come in reading order, so that a text tells most of them (64 %, from the one before), and count as not visual.
     """
     rng = Random(f"{scene.seed}/caption")
     named = _named(scene.items)
