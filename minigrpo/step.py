@@ -112,10 +112,9 @@ def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics
     Raises:
         ValueError: the task's advantages or weights are not finite, or of another shape.
     """
-    task, grpo = training.task, training.config.grpo
+    task, grpo, names = training.task, training.config.grpo, []
     compare = partial(group_advantages, scale=grpo.scale, unbiased=grpo.unbiased)
     contexts = [replace(c, advantages=compare(c.rewards), compare=compare) for c in contexts]
-    names = []
     if uses(task, "views"):  # every rank must score the same views, whatever samples it has
         names = sorted(set().union(*training.ranks.gather([{name for c in contexts for name in c.group.views}])))
     if names or task.needs_scores:
