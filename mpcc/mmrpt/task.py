@@ -8,11 +8,13 @@ the frozen reference: nothing is gained by unlearning to answer blindly.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -22,15 +24,16 @@ from minigrpo.task import Answer, Completion, GroupContext, Sample, Task
 from mpcc import prompts
 from mpcc.inspection import without_bad_pictures
 from mpcc.masks import check_choice
-from mpcc.mmrpt.captions import Captions, CocoCaptions, read_captions
+from mpcc.mmrpt.captions import Caption, Captions, CocoCaptions, read_captions
 from mpcc.mmrpt.guess import TextGuess
 from mpcc.mmrpt.masks import Choice, Masked, masked_by_choice, masked_by_scores
 from mpcc.mmrpt.questions import gap_question
 from mpcc.mmrpt.reward import gain, semantic_terms, visual
 from mpcc.mmrpt.spans import Granularity
 
-BLIND = "black"
-"""The blind view: all of the picture black."""
+Blind = Literal["black", "elsewhere"]
+"""A blind view: all of the picture black, or another picture of the same kind in its place."""
+BLACK = "black"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Config:
     """Weight of the F1 of words."""
     visual_weight: float = 1.0
     """Weight of the visual term; 0 leaves it out, though it is logged."""
+    blind: Blind = "black"
+    """What the visual term compares with: a black picture, or elsewhere, another one of the same kind of place."""
     system_prompt: bool = True
     """Send the system prompt that asks for reasoning and answer in tags."""
     max_bad: float = 0.01
@@ -88,19 +93,20 @@ class GapSamples(Sequence[Sample]):
         masked = self.masked[index]
         picture = self.captions.shown(masked.caption)
         return Sample(
-            id=f"{masked.id}/{BLIND}" if self.blind else masked.id,
+            id=f"{masked.id}/{BLACK}" if self.blind else masked.id,
             question=gap_question(masked),
             images=(_black(picture) if self.blind else picture,),
             system=self.system,
-            data={"answer": masked.missing, "rest": masked.rest, "subject": masked.caption.subject},
+            data={"answer": masked.missing, "rest": masked.rest, "subject": masked.caption.subject,
+                  "picture": masked.image},
         )
 
 
 class MMRPT(Task):
     """Masked captions of a COCO folder, or of the scenes.
 
-    A sample's `data` holds `answer`, the missing words, `rest`, the caption with the gap, and `subject`, what it is a
-    caption of.
+    A sample's `data` holds `answer`, the missing words, `rest`, the caption with the gap, `subject`, what it is a
+    caption of, and `picture`, as `Caption.picture`.
 
     Raises:
         ValueError: an option with an impossible value.
@@ -130,8 +136,13 @@ class MMRPT(Task):
         return semantic_terms([c.text for c in completions], sample.data["answer"], sample.data["rest"])
 
     def views(self, sample: Sample, step: int) -> dict[str, list[Image.Image]]:
-        """The blind view."""
-        return {BLIND: [_black(image) for image in sample.images]}
+        """The blind view. Raises ValueError where there is no other picture of the kind."""
+        if self.config.blind == BLACK:
+            return {BLACK: [_black(image) for image in sample.images]}
+        others = [c for c in self._by_subject[sample.data["subject"]] if c.picture != sample.data["picture"]]
+        if not others:
+            raise ValueError("blind = 'elsewhere' needs a second picture of its kind; take black")
+        return {"elsewhere": [self._train.captions.shown(random.Random(f"elsewhere {sample.id}").choice(others))]}
 
     def advantages(self, context: GroupContext) -> Tensor:
         """Those of the whole reward: the semantic terms, and the visual one by the reference."""
@@ -183,6 +194,14 @@ class MMRPT(Task):
         return self._usable(captions, masked)
 
     @cached_property
+    def _by_subject(self) -> dict[str, list[Caption]]:
+        """What training captions are of → a caption of each picture of that kind."""
+        found: dict[str, dict[Any, Caption]] = defaultdict(dict)
+        for masked in self._train.masked:
+            found[masked.caption.subject].setdefault(masked.image, masked.caption)
+        return {subject: list(captions.values()) for subject, captions in found.items()}
+
+    @cached_property
     def _held_out(self) -> GapSamples:
         config = self.config
         captions = read_captions(config.coco, config.held_out_split, config.max_bad)
@@ -204,7 +223,7 @@ class MMRPT(Task):
 
 def _gains(context: GroupContext) -> list[float | None]:
     """The gain of each completion of a group."""
-    blind = context.views[BLIND]
+    (blind,) = context.views.values()
     return [gain(completion, context.logps[i], blind[i]) for i, completion in enumerate(context.completions)]
 
 
@@ -220,6 +239,7 @@ def _black(picture: Image.Image) -> Image.Image:
 
 def _check(config: Config) -> None:
     check_choice("parts", config.parts, Choice)
+    check_choice("blind", config.blind, Blind)
     check_choice("granularity", config.granularity, Granularity)
     if config.held_out < 0:
         raise ValueError(f"held_out = {config.held_out} must be 0 or more gaps")

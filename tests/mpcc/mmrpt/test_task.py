@@ -39,6 +39,19 @@ def test_the_blind_view_is_black():
     assert view.size == picture.size and view.getextrema() == ((0, 0),) * 3
 
 
+def test_the_view_elsewhere_is_another_picture_of_the_same_place():
+    made = task(blind="elsewhere")
+    samples = made.samples()
+    (sample,) = samples[7:8]
+    (view,) = made.views(sample, 0)["elsewhere"]
+    assert view.tobytes() == made.views(sample, 5)["elsewhere"][0].tobytes() != sample.images[0].tobytes()
+    shown = [c for c in samples.captions if c.subject == sample.data["subject"]]
+    assert view.tobytes() in {samples.captions.shown(c).tobytes() for c in shown}
+    made._by_subject[sample.data["subject"]][:] = [c for c in shown if c.picture == sample.data["picture"]]
+    with pytest.raises(ValueError, match="blind = 'elsewhere' needs a second picture of its kind; take black"):
+        made.views(sample, 0)
+
+
 def context(rewards, gains, bad=False):
     """A group whose completions gain these nats at the answer's one token; None for one without an answer."""
     said = [Completion("no" if g is None else "<answer>x</answer>", 3,
@@ -106,6 +119,7 @@ def test_held_out_gaps_hide_what_only_the_picture_tells_whatever_training_hides(
     ({"max_bad": 1.0}, "max_bad = 1.0 must be a share"),
     ({"parts": "most"}, "parts"),
     ({"granularity": "word"}, "granularity"),
+    ({"blind": "grey"}, "blind"),
     ({"masks": "x", "parts": "random"}, "parts = 'random' would not read masks = 'x'"),
     ({"coco": "x"}, "coco needs masks, a file of python -m mpcc.mmrpt.dependency"),
     ({"coco": "x", "parts": "random"}, "coco needs held_out_masks too"),
