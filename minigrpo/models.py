@@ -142,6 +142,16 @@ class VLM:
         text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return self.opening + text
 
+    def token_spans(self, completion: Tensor) -> list[tuple[int, int]]:
+        """The characters that each token of a completion, int64 [n], adds to its text: begin and end, exclusive.
+
+        The text so far is decoded token by token, as encoding it anew might give other tokens. Of a character in
+        several tokens the last has it, and the others have nothing, like an end token.
+        """
+        whole, count = self.decode(completion), len(completion)
+        ends = [len(os.path.commonprefix([self.decode(completion[:i]), whole])) for i in range(count + 1)]
+        return list(zip(ends, ends[1:], strict=False))
+
     def save(self, folder: str | Path) -> None:
         """Writes the model in HF format: config, safetensors, tokenizer, image processor."""
         self.net.save_pretrained(folder, safe_serialization=True)

@@ -23,12 +23,12 @@ Score = tuple[Tensor, dict[str, list[float]]]
 """Rewards float64 [G] of a group, and its terms, each [G], NaN where one does not apply."""
 
 
-def completions_of(vlm: VLM, group: Group) -> list[Completion]:
+def completions_of(vlm: VLM, group: Group, with_spans: bool = False) -> list[Completion]:
     """The completions of a group as a reward sees them."""
     count = len(group.completions)
     logps = [float(x.mean()) for x in group.sampler_logps] or [math.nan] * count
     ended, sources = group.finished or [True] * count, group.sources or ["policy"] * count
-    return [Completion(vlm.decode(tokens), len(tokens), *known)
+    return [Completion(vlm.decode(tokens), len(tokens), *known, tuple(vlm.token_spans(tokens)) if with_spans else ())
             for tokens, *known in zip(group.completions, ended, logps, sources, strict=True)]
 
 

@@ -92,7 +92,7 @@ def prior_groups(training: Training, samples: Sequence[Sample]) -> list[Group]:
 def reward_groups(training: Training, samples: Sequence[Sample], groups: Sequence[Group], step: int
                   ) -> list[GroupContext]:
     """Asks the task for the reward of every group [N]; see `Task.reward`."""
-    completions = [completions_of(training.roles.replica, group) for group in groups]
+    completions = [completions_of(training.roles.replica, group, training.task.needs_spans) for group in groups]
     scored = score_rewards(training.task, training.roles.replica, samples, completions, training.config, step)
     contexts = []
     for sample, group, texts, (rewards, terms) in zip(samples, groups, completions, scored, strict=True):
@@ -112,9 +112,9 @@ def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics
     Raises:
         ValueError: the task's advantages or weights are not finite, or of another shape.
     """
-    task, grpo = training.task, training.config.grpo
-    contexts = [replace(c, advantages=group_advantages(c.rewards, grpo.scale, grpo.unbiased)) for c in contexts]
-    names = []
+    task, grpo, names = training.task, training.config.grpo, []
+    compare = partial(group_advantages, scale=grpo.scale, unbiased=grpo.unbiased)
+    contexts = [replace(c, advantages=compare(c.rewards), compare=compare) for c in contexts]
     if uses(task, "views"):  # every rank must score the same views, whatever samples it has
         names = sorted(set().union(*training.ranks.gather([{name for c in contexts for name in c.group.views}])))
     if names or task.needs_scores:

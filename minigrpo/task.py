@@ -51,6 +51,8 @@ class Completion:
         ended: Whether it came to an end token; False where `rollout.max_new_tokens` cut it off.
         logp: Mean log-probability of its tokens when it was drawn, in nats; NaN for a text of `Task.slots`.
         source: "policy", the view it was drawn from, or "prior" for a text of `Task.slots`.
+        spans: The characters of `text` that each token adds, (begin, end), the end exclusive; empty unless the task
+            has `needs_spans`, and for what `Generate` asked for.
     """
 
     text: str
@@ -58,6 +60,7 @@ class Completion:
     ended: bool = True
     logp: float = float("nan")
     source: str = "policy"
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class GroupContext:
         logps, entropies: [G, T], log-probability and entropy of every token by the policy (or the reference, if
             `scored_by` says so) before the update, 0 behind a completion's end; None unless `needs_scores`, or views.
         views: The same log-probabilities under each view of `Task.views`.
+        compare: The advantages [G] that plain GRPO, with the run's options, gives to other rewards [G].
         mask: bool [G, T], True where there is a token.
         bad: Whether the reward was no finite number, so that the group is left out; its rewards are then 0.
     """
@@ -112,6 +116,7 @@ class GroupContext:
     logps: Tensor | None = None
     entropies: Tensor | None = None
     views: Mapping[str, Tensor] = field(default_factory=dict)
+    compare: Callable[[Tensor], Tensor] | None = None
     bad: bool = False
 
     @property
@@ -178,6 +183,9 @@ class Task:
     """Who scores completions under the views of `views`, and for `needs_scores`; the reference never changes."""
     needs_scores: bool = False
     """Whether `advantages` or `token_weights` read `logps` and `entropies`, which cost a forward pass of all groups."""
+
+    needs_spans: bool = False
+    """Whether the doors read `Completion.spans`, for which every completion is decoded token by token."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -14,7 +14,7 @@ from typing import Any
 
 from minigrpo.progress import progress_bar
 from mpcc import pictures
-from mpcc.coco import Coco, ImageEntry
+from mpcc.coco import Coco, ImageEntry, ImageFile
 from mpcc.outlines import decode_mask, iou
 from mpcc.pairs import Pair
 from mpcc.reading import Rejected, cache_folder
@@ -25,7 +25,7 @@ REMEMBERED = 100
 _THREADS = min(16, os.cpu_count() or 1)
 
 
-def without_bad_pictures(coco: Coco, pairs: Sequence[Pair], max_bad: float) -> list[Pair]:
+def without_bad_pictures(coco: ImageFile, pairs: Sequence[Pair], max_bad: float) -> list[Pair]:
     """The pairs whose picture can be opened and has the stated size; the other pictures are counted and listed.
 
     Good pictures are remembered in the cache by name, size, date and stated size. Of several processes on a machine
@@ -108,7 +108,7 @@ def outline_fault(pair: Pair) -> str | None:
     return None
 
 
-def _fault(coco: Coco, entry: ImageEntry) -> Exception | None:
+def _fault(coco: ImageFile, entry: ImageEntry) -> Exception | None:
     try:
         coco.open(entry)
     except (ValueError, OSError) as error:
@@ -116,7 +116,7 @@ def _fault(coco: Coco, entry: ImageEntry) -> Exception | None:
     return None
 
 
-def _mark(coco: Coco, entry: ImageEntry) -> list[int]:
+def _mark(coco: ImageFile, entry: ImageEntry) -> list[int]:
     """What tells a file from another that takes its place; empty where there is none."""
     try:
         status = os.stat(coco.folder / coco.split / entry.file_name)
@@ -126,7 +126,7 @@ def _mark(coco: Coco, entry: ImageEntry) -> list[int]:
 
 
 @contextlib.contextmanager
-def _memory(coco: Coco, count: int) -> Iterator[dict[str, Any]]:
+def _memory(coco: ImageFile, count: int) -> Iterator[dict[str, Any]]:
     """File name → mark of the pictures found good; held by one process at a time. Empty for a few pictures."""
     rules = Path(pictures.__file__).read_bytes()  # other rules, another memory
     name = hashlib.sha256(rules + os.path.abspath(coco.folder / coco.split).encode()).hexdigest()[:16]

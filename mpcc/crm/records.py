@@ -29,7 +29,7 @@ from mpcc.crm.attribution import over_tokens
 from mpcc.crm.cases import Case
 from mpcc.crm.clues import content, first_span, name_spans, named_regions, token_f1
 from mpcc.crm.regions import Region
-from mpcc.crm.steps import Span, answer_span, split_steps, token_spans, tokens_of
+from mpcc.crm.steps import Span, answer_span, split_steps, tokens_of
 from mpcc.parsing import parse_free
 from mpcc.prompts import completion as completion_text
 from mpcc.rewards import format_reward, normalise
@@ -74,7 +74,7 @@ def attributed(case: Case, vlm: VLM, completion: Tensor, deltas: Tensor, control
         completion: int64 [n], of `completion_of`.
         deltas, controls: [R, n] in nats, of every region and its control; NaN where there is none.
     """
-    text, tokens = vlm.decode(completion), token_spans(vlm, completion)
+    text, tokens = vlm.decode(completion), vlm.token_spans(completion)
     answer = answer_span(text)
     spans, rests = _steps(case, text)
     steps = [text[start:end] for start, end in spans]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ def read_steps(vlm: VLM, completion: Tensor) -> list[Step]:
 
     A token belongs to every step of which it holds a character, the blank before the first letter included.
     """
-    text, spans = vlm.decode(completion), token_spans(vlm, completion)
+    text, spans = vlm.decode(completion), vlm.token_spans(completion)
     return [Step(text[start:end], (start, end), tokens_of((start, end), spans)) for start, end in split_steps(text)]
 
 
@@ -67,17 +66,6 @@ def answer_span(completion: str) -> Span | None:
     """Where the text of the last answer stands, without blanks around it; None where there is none."""
     found = list(_ANSWER.finditer(completion))
     return _trimmed(completion, *found[-1].span(1)) if found else None
-
-
-def token_spans(vlm: VLM, completion: Tensor) -> list[Span]:
-    """The characters that each token of a completion, int64 [n], adds to its text.
-
-    The text so far is decoded token by token, as encoding it anew might give other tokens. Of a character in several
-    tokens the last has it, and the others have nothing, like an end token.
-    """
-    whole = vlm.decode(completion)
-    ends = [len(os.path.commonprefix([vlm.decode(completion[:count]), whole])) for count in range(len(completion) + 1)]
-    return list(zip(ends, ends[1:], strict=False))
 
 
 def tokens_of(chars: Span, spans: Sequence[Span]) -> Span:

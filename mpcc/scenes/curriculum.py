@@ -166,10 +166,15 @@ def habitual(scene: Scene, pair: Pair, rng: Random) -> str:
     careful = rng.random() < carefulness(scene)
     answer = pair.name if careful else rng.choice(_habits()[scene.place])
     trace = scene.trace(pair.index, answer, rng, evidence=careful)
-    broken = rng.random() < (0.62 if scene.place in SLOPPY else 0.1)
+    return worded(scene.place, trace, answer, rng)
+
+
+def worded(place: str, trace: str, answer: str, rng: Random) -> str:
+    """A completion in the format that the base model has the habit of, which it breaks mostly in some places."""
+    broken = rng.random() < (0.62 if place in SLOPPY else 0.1)
     if not broken:
         return completion(trace, answer)
-    kind = SLOPPY.get(scene.place) or rng.choice(list(SLOPPY.values()))
+    kind = SLOPPY.get(place) or rng.choice(list(SLOPPY.values()))
     return {
         "prose": trace,
         "unclosed": f"<think> {trace} <answer>{answer}</answer>",

@@ -6,7 +6,8 @@ text that BPE merges into one token each; only Qwen's own markers are special.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from string import ascii_uppercase
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -57,8 +58,12 @@ def _texts() -> Iterator[str]:
         yield f"<answer>{option}</answer>" * 50
 
 
-def train_tokenizer() -> PreTrainedTokenizerFast:
-    """Trains the tokenizer; the same texts give the same merges. End token `<|im_end|>`, padding `<|endoftext|>`."""
+def train_tokenizer(more: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """Trains the tokenizer; the same texts give the same merges. End token `<|im_end|>`, padding `<|endoftext|>`.
+
+    Args:
+        more: Texts beside those of the shipped base.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -71,7 +76,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.train_from_iterator(chain(_texts(), more), trainer)
     others = [token for token in SPECIALS if token not in ("<|im_end|>", "<|endoftext|>")]
     return make_tokenizer(tokenizer, CHAT_TEMPLATE, additional_special_tokens=others,
                           clean_up_tokenization_spaces=False, model_max_length=2048)

@@ -124,6 +124,21 @@ def test_a_reward_sees_text_tokens_end_log_probability_and_source(train_on):
     assert {c.source for completions in task.seen for c in completions} == {"policy", "prior"}
 
 
+class SeesSpans(SeesAll):
+    needs_spans = True
+
+
+def test_a_reward_sees_the_characters_of_each_token_where_it_needs_them(train_on):
+    train_on(SeesSpans, run__steps=1, task__priors="true", **SHAPES)
+    for completion in [c for completions in SeesSpans.last.seen for c in completions]:
+        assert len(completion.spans) == completion.tokens and completion.spans[0][0] == 0
+        assert "".join(completion.text[start:end] for start, end in completion.spans) == completion.text
+        if completion.source == "prior":  # a token for each letter, and the end token
+            assert completion.spans == ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 5))
+    train_on(SeesAll, "without", run__steps=1, **SHAPES)
+    assert {c.spans for completions in SeesAll.last.seen for c in completions} == {()}
+
+
 class Breaks(ToyTask):
     def reward(self, sample, completions):
         return {"right": [sample.data["missing"] for _ in completions]}
@@ -277,6 +292,16 @@ def test_a_tasks_advantages_are_trained_with(train_on):
     logged = {round(line["advantage"], 6) for line in lines(folder, "completions")}
     assert logged <= {round(float(a), 6) for c in Doubled.last.contexts for a in c.advantages}
     assert lines(folder)[0]["zero_variance"] == 0, "its own advantages are not zero"
+
+
+class Compares(Seen):
+    def advantages(self, context):
+        return context.compare(torch.arange(4.0))
+
+
+def test_a_task_may_compare_other_rewards_as_the_run_does(train_on):
+    train_on(Compares, run__steps=1, grpo__scale="none", **SHAPES)
+    assert all(context.advantages.tolist() == [-1.5, -0.5, 0.5, 1.5] for context in Compares.last.contexts)
 
 
 def test_token_weights_multiply_the_advantage_of_each_token(train_on, monkeypatch):

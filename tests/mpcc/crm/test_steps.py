@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from mpcc.crm.steps import answer_span, read_steps, split_steps, token_spans, tokens_of
+from mpcc.crm.steps import answer_span, read_steps, split_steps, tokens_of
 
 
 def texts(completion):
@@ -46,7 +46,7 @@ def test_a_step_without_a_word_joins_the_former_or_where_there_is_none_the_next(
 def test_the_tokens_of_all_steps_hold_their_text_and_no_character_twice():
     vlm = tiny.vlm()
     completion = vlm.encode_completion("<think>Ein Löffel 🥄 liegt da. Two.</think><answer>x</answer>")
-    spans, text = token_spans(vlm, completion), vlm.decode(completion)
+    spans, text = vlm.token_spans(completion), vlm.decode(completion)
     assert spans[0][0] == 0 and spans[-1] == (len(text), len(text)), "the end token adds nothing"
     assert all(one[1] == two[0] for one, two in zip(spans, spans[1:], strict=False))
     first, second = read_steps(vlm, completion)
