@@ -32,7 +32,7 @@ def summary(found: Mapping[str, Any], name: str, other: str = "") -> str:
     """The table of an evaluation's figures, its differences where another was compared, and a closing in words."""
     shares, gaps = found["figures"], found.get("compared", {})
     rows = [[text, f"{shares[key]['percent']:.1f}", _interval(shares[key]) if key != "chance" else "",
-             f"{shares[key]['n']:.0f}", *([_gap(gaps.get(key))] if gaps else [])]
+             f"{shares[key]['n']:.0f}", *([_gap(gaps.get(key) if key != "chance" else None)] if gaps else [])]
             for key, text in ROWS.items() if key in shares]
     head = ["", "percent", "95 %", "cases", *([f"minus {other}"] if gaps else [])]
     title = f"{name}: masking regions one at a time, {found['items']:,} pictures of {found['source']}"
