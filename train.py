@@ -68,7 +68,7 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
         limit = config.rollout.max_prompt_tokens
         return evaluation_of(task, lambda asked: answer(vlm, asked, greedy, ranks, limit))
 
-    with StopSignal() as stop, RunLog(config, ranks) as log:
+    with StopSignal() as stop, RunLog(config, ranks, sum(stage.steps for stage in stages)) as log:
         stop.hint = f"--run.dir {log.dir} --run.resume auto goes on"
         at = log.beginning.progress or Progress(path)
         if log.beginning.finished:
@@ -79,7 +79,7 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
             policy, replica, _ = training.roles
             saves = Saves(training, sampler, at, log, stop)
             if at.step:
-                log.say(f"going on from step {at.steps} of {config.steps}, {log.beginning.checkpoint}\n"
+                log.say(f"going on from step {at.steps} of {log.steps}, {log.beginning.checkpoint}\n"
                         f"writing to {log.dir}")
             if not at.scores:
                 size = sum(p.numel() for p in replica.net.parameters()) / 1e6

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import linecache
+import math
+import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import torch
@@ -16,6 +19,9 @@ from minigrpo.sampler import Sampler
 from minigrpo.sections import Config
 from minigrpo.standing import here
 from minigrpo.task import Answer, BatchContext, Generate, GroupContext, Sample, Stage, Task
+
+END = object()
+"""What stands behind the last round of a sampler."""
 
 
 class DoorError(ValueError):
@@ -71,18 +77,41 @@ def checked_sample(task: Task, door: str, sample: Any) -> Sample:
     for name, value in texts.items():
         if not isinstance(value, str):
             raise wrong(task, door, sample, f"text as {name}", value)
-    if bad := [image for image in sample.images if not hasattr(image, "getpixel")]:
-        raise wrong(task, door, sample, "PIL images", bad[0])
+    checked_images(task, door, sample, sample.images)
     return sample
+
+
+def checked_images(task: Task, door: str, sample: Sample, images: Any) -> tuple:
+    """The images, if they are a tuple or list of PIL images. Raises DoorError."""
+    if not isinstance(images, (tuple, list)):
+        raise wrong(task, door, sample, "a tuple of PIL images", images)
+    if bad := [image for image in images if not hasattr(image, "getpixel")]:
+        raise wrong(task, door, sample, "PIL images", bad[0])
+    return tuple(images)
 
 
 def checked_request(task: Task, sample: Sample, request: Any) -> Generate:
     """What a reward has yielded. Raises DoorError."""
     if not isinstance(request, Generate):
         raise wrong(task, "reward", sample, "a Generate to be yielded", request)
+    if not isinstance(request.samples, Sequence) or isinstance(request.samples, str):
+        raise wrong(task, "reward", sample, "a list of Sample in Generate", request.samples)
     for asked in request.samples:
         checked_sample(task, "reward", asked)
+    if len({asked.id for asked in request.samples}) < len(request.samples):
+        raise wrong(task, "reward", sample, "an id of its own for each Sample in Generate: random numbers are keyed on "
+                    "ids", [asked.id for asked in request.samples])
+    for name, least in (("group_size", 0), ("max_new_tokens", 0)):
+        if type(value := getattr(request, name)) is not int or value < least:
+            raise wrong(task, "reward", sample, f"a whole number, {least} or more, as {name} of Generate", value)
+    if not is_weight(request.temperature):
+        raise wrong(task, "reward", sample, "a number, 0 or more, as temperature of Generate", request.temperature)
     return request
+
+
+def is_weight(value: Any) -> bool:
+    """Whether this is a finite number, 0 or more."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def stages_of(task: Task, config: Config) -> list[Stage]:
@@ -91,6 +120,18 @@ def stages_of(task: Task, config: Config) -> list[Stage]:
         found = task.stages(config)
         if not isinstance(found, list) or not found or not all(isinstance(stage, Stage) for stage in found):
             raise wrong(task, "stages", None, "a list of Stage", found)
+        for stage in found:
+            if not isinstance(stage.name, str) or not re.fullmatch(r"[\w+-]+", stage.name):
+                raise wrong(task, "stages", None, "a name of letters, digits, - and _ for each Stage", stage.name)
+            if type(stage.steps) is not int or stage.steps < 0:
+                raise wrong(task, "stages", None, f"a whole number, 0 or more, as steps of {stage.name!r}", stage.steps)
+            if not (is_weight(stage.policy) and is_weight(stage.sft) and stage.policy + stage.sft > 0):
+                raise wrong(task, "stages", None, f"weights policy and sft of {stage.name!r}, 0 or more, not both 0",
+                            (stage.policy, stage.sft))
+            if not isinstance(stage.task, (Task, NoneType)):
+                raise wrong(task, "stages", None, f"a Task, or None, as task of {stage.name!r}", stage.task)
+        if len({stage.name for stage in found}) < len(found):
+            raise wrong(task, "stages", None, "a name of its own for each Stage", [stage.name for stage in found])
     return found
 
 
@@ -111,11 +152,15 @@ def rounds_of(task: Task, sampler: Sampler, step: int) -> Iterator[list[int]]:
     while True:
         try:
             with guarded(task, "sampler"):
-                chosen = next(rounds, None)
+                chosen = next(rounds, END)
+            if chosen is END:
+                return
+            own = isinstance(chosen, list) and all(type(i) is int and 0 <= i < sampler.samples for i in chosen)
+            if not own or not chosen or len(set(chosen)) < len(chosen):
+                raise wrong(task, "sampler", None, f"a list of different whole numbers below {sampler.samples}, as the "
+                            f"samples of step {step + 1}", chosen)
         except DoorError as error:
             raise SharedError(str(error)) from error
-        if chosen is None:
-            return
         yield chosen
 
 
@@ -125,25 +170,37 @@ def views_of(task: Task, sample: Sample, step: int) -> tuple[dict[str, tuple], d
         views = task.views(sample, step)
         if not isinstance(views, Mapping):
             raise wrong(task, "views", sample, "a dict of name and images", views)
+        if unfit := [name for name in views if not isinstance(name, str) or name in ("policy", "prior")]:
+            raise wrong(task, "views", sample, "text as names, not 'policy' and 'prior', which are the engine's", unfit)
+        images = {name: checked_images(task, "views", sample, seen) for name, seen in views.items()}
     with guarded(task, "draw_from", sample):
         counts = task.draw_from(sample, step)
-        if not isinstance(counts, Mapping) or not all(type(count) is int for count in counts.values()):
-            raise wrong(task, "draw_from", sample, "a dict of view and whole number", counts)
-    return {name: tuple(images) for name, images in views.items()}, dict(counts)
+        if not isinstance(counts, Mapping) or not all(type(n) is int and n >= 0 for n in counts.values()):
+            raise wrong(task, "draw_from", sample, "a dict of view and whole number, 0 or more", counts)
+        if unknown := counts.keys() - images.keys():
+            raise wrong(task, "draw_from", sample, f"names of its views, {', '.join(images) or 'which has none'}",
+                        sorted(unknown))
+    return images, dict(counts)
 
 
 def slots_of(task: Task, sample: Sample) -> list[str]:
     """The texts that take slots of the group. Raises DoorError."""
     with guarded(task, "slots", sample):
-        texts = list(task.slots(sample))
-        if not all(isinstance(text, str) for text in texts):
+        texts = task.slots(sample)
+        if not isinstance(texts, (tuple, list)) or not all(isinstance(text, str) for text in texts):
             raise wrong(task, "slots", sample, "a list of texts", texts)
-    return texts
+    return list(texts)
 
 
 def weights_of(task: Task, context: GroupContext) -> tuple[Tensor, Tensor | None]:
-    """The task's advantages [G] and token weights [G, T]. Raises DoorError for impossible ones."""
+    """The task's advantages [G] and token weights [G, T]; a group that is left out has none, and is not asked about.
+
+    Raises:
+        DoorError: they are of another shape, or not finite.
+    """
     sample, shape = context.sample, context.mask.shape
+    if context.bad:
+        return torch.zeros(shape[0], dtype=torch.float64), None
     with guarded(task, "advantages", sample):
         advantages = torch.as_tensor(task.advantages(context))
         if advantages.shape != shape[:1] or not advantages.isfinite().all():

@@ -60,15 +60,18 @@ class RunLog:
         warned: Lines of `warnings.txt`.
     """
 
-    def __init__(self, config: Config, ranks: Ranks) -> None:
+    def __init__(self, config: Config, ranks: Ranks, steps: int = 0) -> None:
         """Takes the folder `config.run.dir`, or the next free one of runs/001, runs/002, … where that is empty, or that
         of the run that `config.run.resume` goes on with.
+
+        Args:
+            steps: Of all stages together; `run.steps` by default.
 
         Raises:
             ValueError: The folder holds a run already, cannot be made, is in use, or has no checkpoint to go on from;
                 raised on every rank.
         """
-        self.steps = config.steps
+        self.steps = steps or config.run.steps
         self._first, self._ranks, self._logged = ranks.first, ranks, config.run.log_completions
         self._open = contextlib.ExitStack()
         self.beginning = ranks.first_does(lambda: self._begin(config))

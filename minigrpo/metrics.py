@@ -86,9 +86,12 @@ class StepMetrics:
         figures = dict(zip(sums, added[: len(sums)], strict=True))
         for name, count in zip(counts, added[len(sums) :], strict=True):
             figures[name] = figures[name] / count if count else math.nan
-        found = ranks.max([self._largest.get(name, -math.inf) for name in largest])
+        own = [self._largest.get(name, -math.inf) for name in largest]
+        # the ranks' largest value is told apart from whether any of them is a NaN, which a reduction may pass over
+        found = ranks.max([-math.inf if math.isnan(value) else value for value in own] + [math.isnan(v) for v in own])
         here.step_ends()
-        return figures | dict(zip(largest, found, strict=True))
+        return figures | {name: math.nan if lost else value for name, value, lost in
+                          zip(largest, found[: len(own)], found[len(own) :], strict=True)}
 
 
 def _size(marked: tuple[str, float]) -> float:

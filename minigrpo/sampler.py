@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sample in a step: its index, and the rewards of the completions that the policy drew."""
+    """What became of a sample in a step.
+
+    Attributes:
+        index: Of the sample.
+        rewards: Of the completions that the policy drew.
+        varied: Whether the group's rewards differ, the prior's among them: then it is kept, and not replaced.
+    """
 
     index: int
     rewards: tuple[float, ...]
-
-    @property
-    def varied(self) -> bool:
-        """Whether there was anything to learn: two completions with different rewards."""
-        return len(set(self.rewards)) > 1
+    varied: bool
 
 
 class Sampler:
@@ -98,6 +100,6 @@ def _shuffled(seed: str, count: int) -> list[int]:
 
 
 def outcomes(indices: Sequence[int], contexts: Sequence[GroupContext]) -> list[Outcome]:
-    """What a sampler learns of this rank's groups: the rewards of what the policy drew."""
-    return [Outcome(i, tuple(r for r, prior in zip(c.rewards.tolist(), c.group.is_prior, strict=True) if not prior))
-            for i, c in zip(indices, contexts, strict=True)]
+    """What a sampler learns of this rank's groups."""
+    return [Outcome(i, tuple(r for r, prior in zip(c.rewards.tolist(), c.group.is_prior, strict=True) if not prior),
+                    c.varied) for i, c in zip(indices, contexts, strict=True)]

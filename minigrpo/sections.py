@@ -158,12 +158,6 @@ class Config:
     run: RunConfig = RunConfig()
     sft: SftConfig = SftConfig()
 
-    @property
-    def steps(self) -> int:
-        """Steps of all stages together."""
-        of_stage = {"sft": self.sft.steps, "rft": self.run.steps}
-        return sum(of_stage[stage] for stage in self.run.stages.split("+"))
-
     def __post_init__(self) -> None:
         """Raises ValueError for a value that cannot be, or two that do not go together."""
         for words, holds, bound, names in _LIMITS:

@@ -61,9 +61,9 @@ def sample_groups(training: Training, samples: Sequence[Sample], step: int) -> l
         views = {name: training.encode(replace(sample, id=f"{sample.id}/{name}", images=seen))
                  for name, seen in images.items()}
         own = size - len(priors) - sum(from_views.values())
-        if own < 0 or from_views.keys() - views.keys():
-            raise ValueError(f"sample {sample.id}: {len(priors)} texts of slots and {dict(from_views)} from views do "
-                             f"not go into a group of {size} with the views {list(views)}")
+        if own < 0:
+            raise ValueError(f"{type(task).__name__}, sample {sample.id}: {len(priors)} texts of slots and "
+                             f"{size - len(priors) - own} completions from views do not go into a group of {size}")
         prompts += [training.encode(sample), *(views[name] for name in from_views)]
         sizes += [own, *from_views.values()]
         parts.append((priors, views, ["policy", *from_views]))

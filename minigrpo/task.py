@@ -68,7 +68,8 @@ class Generate:
     """What a reward yields to have the policy answer more prompts; see `Task.reward`.
 
     Attributes:
-        samples: The prompts, their ids unlike those of the task's samples.
+        samples: The prompts, a list; their ids unlike those of the task's samples, and unlike each other. The same id
+            asked again in the same step gives the same answers.
         group_size: Completions of each.
         temperature: 0 is greedy.
         max_new_tokens: Longest completion; 0 takes the rollout's limit.
@@ -285,6 +286,9 @@ class Task:
 
     def extra_loss(self, context: BatchContext) -> Tensor | None:
         """A loss beside the policy's, as a scalar: a sum of tokens by `context.weights`. None: no other.
+
+        Where a task has written it, groups without variance are part of the update too, and no step is idle. On a rank
+        with fewer micro-batches some hold nothing: their `batch.counted` is False, their ids are empty.
 
         Example:
             def extra_loss(self, context):  # imitate what earned the full reward

@@ -299,6 +299,20 @@ class Compares(Seen):
         return context.compare(torch.arange(4.0))
 
 
+class BadReward(Seen):
+    def reward(self, sample, completions):
+        return {"exact": [float("nan")] * len(completions)}
+
+    def advantages(self, context):
+        return context.advantages + torch.arange(len(context.completions))
+
+
+def test_a_group_that_is_left_out_is_not_trained_on_whatever_the_door_says(train_on):
+    record = lines(train_on(BadReward, run__stop_on="kl", run__steps=1))[0]
+    assert record["idle"] == 1 and record["updated"] == 0 and record["bad_rewards"] == 1
+    assert not any(context.group.varied for context in BadReward.last.contexts)
+
+
 def test_a_task_may_compare_other_rewards_as_the_run_does(train_on):
     train_on(Compares, run__steps=1, grpo__scale="none", **SHAPES)
     assert all(context.advantages.tolist() == [-1.5, -0.5, 0.5, 1.5] for context in Compares.last.contexts)
@@ -357,6 +371,22 @@ def test_groups_without_variance_are_replaced_within_the_step(train_on):
     assert [len([c for c in Seen.last.contexts if c.step == step]) for step in range(3)] == [4, 4, 4]
     assert sum(after) > sum(before) and min(after) == 4, (before, after)
     assert lines(again)[0]["zero_variance"] == 0 < lines(plain)[0]["zero_variance"]
+
+
+class PriorAlone(Seen):
+    """Only the prior earns anything: there is something to learn in every group."""
+
+    def slots(self, sample):
+        return ["words"]
+
+    def reward(self, sample, completions):
+        super().reward(sample, completions)
+        return {"exact": [float(c.source == "prior") for c in completions]}
+
+
+def test_a_group_whose_prior_alone_is_right_is_kept_and_not_replaced(train_on):
+    train_on(PriorAlone, task__prompts=12, rollout__resample_rounds=2, run__steps=1)
+    assert len(PriorAlone.last.contexts) == 4 and all(c.varied for c in PriorAlone.last.contexts)
 
 
 class Favourite(Seen):
@@ -425,6 +455,12 @@ class Flat(ToyTask):
 
     def reward(self, sample, completions):
         return {"nothing": [0.0] * len(completions)}
+
+
+def test_the_progress_line_counts_the_steps_of_the_tasks_own_stages(train_on, capsys):
+    train_on(Stages, task__priors="true", sft__prompts_per_step=4, run__steps=1, **SHAPES)
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in shown] == ["1/4", "2/4", "3/4", "4/4"] and "0:00 left" in shown[-1]
 
 
 def test_stages_are_trained_one_after_the_other(train_on):

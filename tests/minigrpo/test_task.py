@@ -143,7 +143,7 @@ def rounds(sampler, flat_of_each):
     found = []
     for chosen, flat in zip(sampler.rounds(0), flat_of_each, strict=False):
         found.append(chosen)
-        sampler.learn([Outcome(i, (0.0, float(n >= flat))) for n, i in enumerate(chosen)])
+        sampler.learn([Outcome(i, (0.0, float(n >= flat)), n >= flat) for n, i in enumerate(chosen)])
     return found
 
 

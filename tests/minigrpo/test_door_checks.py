@@ -1,0 +1,105 @@
+"""What a task says at its doors is checked where it says it: one line that names task, door and sample."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from minigrpo import Generate, Sample, Sampler, Stage, Task
+from minigrpo.doors import DoorError, checked_request, checked_sample, rounds_of, slots_of, stages_of, views_of
+from minigrpo.metrics import StepMetrics
+from minigrpo.ranks import Ranks, SharedError
+
+PICTURE = Image.new("RGB", (56, 56))
+SAMPLE = Sample("s7", "what?", (PICTURE,))
+
+
+def saying(**answers) -> Task:
+    """A task whose doors say these things."""
+    return type("Mine", (Task,), {door: lambda self, *_, said=said: said for door, said in answers.items()})(None)
+
+
+@pytest.mark.parametrize(("views", "said"), [
+    (None, "a dict of name and images"), ({"blind": PICTURE}, "a tuple of PIL images"),
+    ({"blind": None}, "a tuple of PIL images"), ({"blind": ["x.png"]}, "PIL images"), ({3: [PICTURE]}, "text as names"),
+    ({"prior": [PICTURE]}, "not 'policy' and 'prior'"), ({"policy": [PICTURE]}, "not 'policy' and 'prior'"),
+])
+def test_views(views, said):
+    with pytest.raises(DoorError, match=rf"^Mine\.views, sample s7: gave .*{re.escape(said)}"):
+        views_of(saying(views=views), SAMPLE, 0)
+
+
+def test_a_view_may_have_no_picture_or_several():
+    assert views_of(saying(views={"text": [], "crop": [PICTURE, PICTURE]}), SAMPLE, 0)[0].keys() == {"text", "crop"}
+
+
+@pytest.mark.parametrize(("counts", "said"), [
+    ({"blind": -1}, "whole number, 0 or more"), ({"blind": 1.0}, "whole number"),
+    ({"other": 1}, "names of its views, blind"),
+])
+def test_draw_from(counts, said):
+    with pytest.raises(DoorError, match=rf"^Mine\.draw_from, sample s7: gave .*{said}"):
+        views_of(saying(views={"blind": [PICTURE]}, draw_from=counts), SAMPLE, 0)
+
+
+@pytest.mark.parametrize("texts", ["hello", None, [3], {"a"}])
+def test_slots(texts):
+    with pytest.raises(DoorError, match=r"^Mine\.slots, sample s7: gave .*a list of texts"):
+        slots_of(saying(slots=texts), SAMPLE)
+
+
+@pytest.mark.parametrize("images", [PICTURE, None, "x.png", [PICTURE, None]])
+def test_images_of_a_sample(images):
+    with pytest.raises(DoorError, match=r"^Mine\.samples, sample s7: gave .*PIL images"):
+        checked_sample(saying(), "samples", Sample("s7", "what?", images))
+
+
+@pytest.mark.parametrize(("request_", "said"), [
+    (Generate(s for s in [SAMPLE]), "a list of Sample"), (Generate(None), "a list of Sample"),
+    (Generate("hello"), "a list of Sample"), (Generate(SAMPLE), "a list of Sample"), (Generate([3]), "a Sample"),
+    (Generate([SAMPLE, SAMPLE]), "an id of its own"), (Generate([SAMPLE], -1), "group_size"),
+    (Generate([SAMPLE], 1.5), "group_size"), (Generate([SAMPLE], temperature=-1), "temperature"),
+    (Generate([SAMPLE], temperature=float("nan")), "temperature"),
+    (Generate([SAMPLE], max_new_tokens="8"), "max_new_tokens"),
+])
+def test_requests_of_a_reward(request_, said):
+    with pytest.raises(DoorError, match=rf"^Mine\.reward.*: gave .*{said}"):
+        checked_request(saying(), SAMPLE, request_)
+
+
+@pytest.mark.parametrize(("stages", "said"), [
+    ([], "a list of Stage"), ([Stage("a/../../b", 1)], "a name of letters"), ([Stage(3, 1)], "a name of letters"),
+    ([Stage("a", -1)], "as steps of 'a'"), ([Stage("a", 1.5)], "as steps of 'a'"),
+    ([Stage("a", 1, policy=float("nan"))], "weights policy and sft"), ([Stage("a", 1, policy=0.0)], "not both 0"),
+    ([Stage("a", 1, policy="1")], "weights policy and sft"), ([Stage("a", 1, task="x:Y")], "a Task, or None"),
+    ([Stage("a", 1), Stage("a", 2)], "a name of its own"),
+])
+def test_stages(stages, said):
+    with pytest.raises(DoorError, match=rf"^Mine\.stages: gave .*{said}"):
+        stages_of(saying(stages=stages), None)
+
+
+@pytest.mark.parametrize("chosen", [None, [], [0, 0], [0, -1], [0, 9], [0.0, 1.0], "01"])
+def test_what_a_sampler_chooses(chosen):
+    sampler = type("Odd", (Sampler,), {"choose": lambda self, step: chosen})(9, 2, 0)
+    with pytest.raises(SharedError, match=r"^Mine\.sampler: gave .*different whole numbers below 9"):
+        list(rounds_of(saying(), sampler, 0))
+
+
+@pytest.mark.parametrize("parts", [[1.0, float("nan")], [float("nan"), 1.0]])
+def test_a_largest_value_that_is_no_number_on_one_rank_is_none_on_all(parts):
+    """A reduction over ranks may pass a NaN over, as the one here does."""
+    seen = []
+    for value in parts:
+        metrics = StepMetrics()
+        metrics.max("a", value)
+        metrics.reduce(SimpleNamespace(gather=list, sum=lambda v: v, max=lambda v: (seen.append(v), v)[1]))
+    largest = [max(column) for column in zip(*seen, strict=True)]
+    last = StepMetrics()
+    last.max("a", parts[0])
+    found = last.reduce(SimpleNamespace(gather=list, sum=lambda v: v, max=lambda _: largest))
+    assert str(found["a"]) == "nan"
+    alone = StepMetrics()
+    alone.max("a", 2.0)
+    assert alone.reduce(Ranks())["a"] == 2.0
