@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import linecache
-import math
-import re
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from minigrpo.checks import DoorError, check_attributes, check_stage, checked_images, checked_sample, guarded, wrong
+from minigrpo.metrics import OWN, OWN_PARTS
 from minigrpo.ranks import SharedError
 from minigrpo.sampler import Sampler
 from minigrpo.sections import Config
-from minigrpo.standing import here
-from minigrpo.task import Answer, BatchContext, Generate, GroupContext, Sample, Stage, Task
+from minigrpo.task import Answer, BatchContext, GroupContext, Sample, Stage, Task
 
 END = object()
 """What stands behind the last round of a sampler."""
-
-
-class DoorError(ValueError):
-    """What a task does or says is wrong. The message is one line that names task, door and sample."""
-
-
-@contextlib.contextmanager
-def guarded(task: Task, door: str, sample: Sample | None = None, passing: bool = False) -> Iterator[None]:
-    """Whatever goes wrong in a task's own code becomes one line that names task, door, sample, and the line of code.
-
-    Args:
-        passing: Whether a ValueError or OSError that the code raises itself, and so has words for, stays as it is.
-
-    Raises:
-        ValueError: with that line; one that `wrong` has made already stays as it is.
-    """
-    try:
-        with here.at(sample=sample.id if sample else ""):
-            yield
-    except DoorError:
-        raise
-    except Exception as error:
-        *_, last = traceback.extract_tb(error.__traceback__)
-        code = linecache.getline(last.filename, last.lineno).strip()
-        if passing and isinstance(error, (ValueError, OSError)) and code.startswith("raise "):
-            raise
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        where = f"{type(task).__name__}.{door}" + (f", sample {sample.id}" if sample else "")
-        raise DoorError(f"{where}: {said} ({last.filename}, line {last.lineno}: {code})") from error
 
 
 def samples_of(task: Task) -> Sequence[Sample]:
@@ -69,67 +35,15 @@ def sample_at(task: Task, samples: Sequence[Sample], index: int) -> Sample:
     return checked_sample(task, "samples", sample)
 
 
-def checked_sample(task: Task, door: str, sample: Any) -> Sample:
-    """The sample, if it is one that can be encoded. Raises DoorError."""
-    if not isinstance(sample, Sample):
-        raise wrong(task, door, None, "a Sample", sample)
-    texts = {"id": sample.id, "question": sample.question, "system": sample.system or "", "prior": sample.prior or ""}
-    for name, value in texts.items():
-        if not isinstance(value, str):
-            raise wrong(task, door, sample, f"text as {name}", value)
-    checked_images(task, door, sample, sample.images)
-    return sample
-
-
-def checked_images(task: Task, door: str, sample: Sample, images: Any) -> tuple:
-    """The images, if they are a tuple or list of PIL images. Raises DoorError."""
-    if not isinstance(images, (tuple, list)):
-        raise wrong(task, door, sample, "a tuple of PIL images", images)
-    if bad := [image for image in images if not hasattr(image, "getpixel")]:
-        raise wrong(task, door, sample, "PIL images", bad[0])
-    return tuple(images)
-
-
-def checked_request(task: Task, sample: Sample, request: Any) -> Generate:
-    """What a reward has yielded. Raises DoorError."""
-    if not isinstance(request, Generate):
-        raise wrong(task, "reward", sample, "a Generate to be yielded", request)
-    if not isinstance(request.samples, Sequence) or isinstance(request.samples, str):
-        raise wrong(task, "reward", sample, "a list of Sample in Generate", request.samples)
-    for asked in request.samples:
-        checked_sample(task, "reward", asked)
-    if len({asked.id for asked in request.samples}) < len(request.samples):
-        raise wrong(task, "reward", sample, "an id of its own for each Sample in Generate: random numbers are keyed on "
-                    "ids", [asked.id for asked in request.samples])
-    for name, least in (("group_size", 0), ("max_new_tokens", 0)):
-        if type(value := getattr(request, name)) is not int or value < least:
-            raise wrong(task, "reward", sample, f"a whole number, {least} or more, as {name} of Generate", value)
-    if not is_weight(request.temperature):
-        raise wrong(task, "reward", sample, "a number, 0 or more, as temperature of Generate", request.temperature)
-    return request
-
-
-def is_weight(value: Any) -> bool:
-    """Whether this is a finite number, 0 or more."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
-
-
 def stages_of(task: Task, config: Config) -> list[Stage]:
-    """The parts of the run. Raises DoorError where there are none."""
+    """The parts of the run. Raises DoorError where there are none, or for what the task cannot be."""
+    check_attributes(task)
     with guarded(task, "stages"):
         found = task.stages(config)
         if not isinstance(found, list) or not found or not all(isinstance(stage, Stage) for stage in found):
             raise wrong(task, "stages", None, "a list of Stage", found)
         for stage in found:
-            if not isinstance(stage.name, str) or not re.fullmatch(r"[\w+-]+", stage.name):
-                raise wrong(task, "stages", None, "a name of letters, digits, - and _ for each Stage", stage.name)
-            if type(stage.steps) is not int or stage.steps < 0:
-                raise wrong(task, "stages", None, f"a whole number, 0 or more, as steps of {stage.name!r}", stage.steps)
-            if not (is_weight(stage.policy) and is_weight(stage.sft) and stage.policy + stage.sft > 0):
-                raise wrong(task, "stages", None, f"weights policy and sft of {stage.name!r}, 0 or more, not both 0",
-                            (stage.policy, stage.sft))
-            if not isinstance(stage.task, (Task, NoneType)):
-                raise wrong(task, "stages", None, f"a Task, or None, as task of {stage.name!r}", stage.task)
+            check_stage(task, stage)
         if len({stage.name for stage in found}) < len(found):
             raise wrong(task, "stages", None, "a name of its own for each Stage", [stage.name for stage in found])
     return found
@@ -178,7 +92,7 @@ def views_of(task: Task, sample: Sample, step: int) -> tuple[dict[str, tuple], d
         if not isinstance(counts, Mapping) or not all(type(n) is int and n >= 0 for n in counts.values()):
             raise wrong(task, "draw_from", sample, "a dict of view and whole number, 0 or more", counts)
         if unknown := counts.keys() - images.keys():
-            raise wrong(task, "draw_from", sample, f"names of its views, {', '.join(images) or 'which has none'}",
+            raise wrong(task, "draw_from", sample, f"names of its views ({', '.join(images) or 'it has none'})",
                         sorted(unknown))
     return images, dict(counts)
 
@@ -224,6 +138,20 @@ def extra_loss_of(task: Task, context: BatchContext) -> Tensor | None:
     return loss
 
 
+def metrics_of(task: Task, context: GroupContext) -> dict[str, float]:
+    """The task's own figures of a group. Raises DoorError for what is no number, or a name that the engine has."""
+    with guarded(task, "metrics", context.sample):
+        found = task.metrics(context)
+        if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+            raise wrong(task, "metrics", context.sample, "a dict of name and number", found)
+        if taken := [name for name in found if name in OWN or name.startswith(OWN_PARTS)]:
+            raise wrong(task, "metrics", context.sample, "names of its own: these are the engine's", taken)
+        for name, value in found.items():
+            if isinstance(value, (str, bytes, NoneType)) or getattr(value, "ndim", 0):
+                raise wrong(task, "metrics", context.sample, f"a number as {name!r}", value)
+        return {name: float(value) for name, value in found.items()}
+
+
 def shown_answer_of(task: Task, sample: Sample) -> str | None:
     """What is shown as the true answer. Raises DoorError."""
     with guarded(task, "shown_answer", sample):
@@ -250,14 +178,3 @@ def evaluation_of(task: Task, answer: Answer) -> dict[str, float]:
         raise wrong(task, "evaluate", None, "a dict of name and number", found)
     with guarded(task, "evaluate"):
         return {str(name): value if type(value) is int else float(value) for name, value in found.items()}
-
-
-def wrong(task: Task, door: str, sample: Sample | None, wanted: str, found: Any) -> DoorError:
-    """The error that says what a door should have said."""
-    where = f"{type(task).__name__}.{door}" + (f", sample {sample.id}" if sample else "")
-    return DoorError(f"{where}: gave {shown(found)}; wanted is {wanted}")
-
-
-def shown(value: Any) -> str:
-    """A value in a message: one line, of 80 characters at most."""
-    return " ".join(repr(value).split())[:80]

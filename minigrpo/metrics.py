@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from minigrpo.task import GroupContext
 
 
+OWN = frozenset((
+    "bad_rewards", "clipped", "cut_off", "entropy", "grad_norm", "idle", "kl", "length", "loss", "lr",
+    "prior_advantage", "prior_positive", "reward", "seconds", "skipped", "step", "tokens", "tokens_per_second",
+    "updated", "zero_variance",
+))
+"""Names of the engine's own figures; others begin with one of `OWN_PARTS`."""
+OWN_PARTS = ("reward/", "logprob/", "sampler/", "seconds/", "held_out/")
+
+
 class StepMetrics:
     """Named means, totals and largest values over everything that any rank adds, until `reduce`.
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigrpo.doors import checked_request, guarded, shown
+from minigrpo.checks import checked_request, guarded, shown
 from minigrpo.layout import Group
 from minigrpo.models import VLM
 from minigrpo.rollout import generate
@@ -21,6 +21,9 @@ from minigrpo.task import Completion, Generate, Sample, Task, Terms
 
 Score = tuple[Tensor, dict[str, list[float]]]
 """Rewards float64 [G] of a group, and its terms, each [G], NaN where one does not apply."""
+
+TOO_LARGE = 1e150
+"""A reward from which on its square, which the spread of a group needs, is no number any more."""
 
 
 def completions_of(vlm: VLM, group: Group, with_spans: bool = False) -> list[Completion]:
@@ -107,8 +110,11 @@ def weigh(task: Task, sample: Sample, completions: Sequence[Completion], terms: 
                        for value, completion in zip(values, completions, strict=True)]
         values = torch.tensor(found[name], dtype=torch.float64)
         rewards += task.reward_weights.get(name, 1.0) * values.where(~values.isnan(), 0.0)
-    if strict and not rewards.isfinite().all():
-        raise ValueError(f"{where}: sums {rewards.tolist()} of the weighted terms {', '.join(terms)} are not finite")
+    beyond = ~(rewards.abs() < TOO_LARGE)
+    if strict and beyond.any():
+        raise ValueError(f"{where}: sums {rewards.tolist()} of the weighted terms {', '.join(terms)} are not finite "
+                         f"or beyond {TOO_LARGE:g}")
+    rewards[beyond] = math.inf
     if unknown := task.reward_weights.keys() - terms.keys():
         raise ValueError(f"{where}: reward_weights names {min(unknown)!r}, which is none of the terms "
                          f"{', '.join(terms)} (a term that does not apply is a list of None)")

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 
 from minigrpo.checkpoints import Progress, absolute, model_mark, name_of, prune, restore, write
+from minigrpo.checks import guarded
 from minigrpo.config import to_toml
-from minigrpo.doors import guarded
 from minigrpo.log import RunLog
 from minigrpo.ranks import SharedError
 from minigrpo.sampler import Sampler

@@ -18,7 +18,7 @@ class ModelConfig:
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     """Attention kernel; auto takes flash attention where it is available."""
     graphs: bool = False
-    """Replay decode steps from CUDA graphs, so that Python does not set their pace; not tried on a GPU yet."""
+    """Replay decode steps from CUDA graphs, so that Python does not set the pace; CUDA only."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: bool = False

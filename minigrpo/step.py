@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from minigrpo.advantages import group_advantages
-from minigrpo.doors import extra_loss_of, guarded, sample_at, views_of, weights_of
+from minigrpo.doors import extra_loss_of, metrics_of, sample_at, views_of, weights_of
 from minigrpo.layout import Group, Packed
 from minigrpo.losses import completion_weights, policy_loss, sft_loss
 from minigrpo.metrics import StepMetrics, record_batch, record_group
@@ -98,7 +98,7 @@ def reward_groups(training: Training, samples: Sequence[Sample], groups: Sequenc
     for sample, group, texts, (rewards, terms) in zip(samples, groups, completions, scored, strict=True):
         lengths = torch.tensor([len(c) for c in group.completions])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
-        if bad := not bool(rewards.isfinite().all()):  # equal rewards teach nothing
+        if bad := not bool(rewards.isfinite().all()):  # equal rewards: left out
             rewards, terms = torch.zeros_like(rewards), {name: [math.nan] * len(rewards) for name in terms}
         contexts.append(GroupContext(step, sample, group, texts, terms, rewards, mask, bad=bad))
     return contexts
@@ -132,9 +132,8 @@ def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics
             if "reward" not in training.config.run.stopping:
                 metrics.mean("bad_rewards", float(context.bad), 1)
                 metrics.mark("reward", [context.sample.id], [float(context.bad)])
-            with guarded(task, "metrics", context.sample):
-                for name, value in task.metrics(compared[-1]).items():
-                    metrics.mean(name, float(value), 1)
+            for name, value in metrics_of(task, compared[-1]).items():
+                metrics.mean(name, value, 1)
     return compared
 
 
@@ -180,7 +179,7 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
 
     # Log-probabilities that the loss compares with: the reference's, and, with several updates, the old policy's.
     # With one update the old ones are the new ones, detached: the same numbers, without a second pass.
-    # of dropout, where a model has any: a resumed run drops the same
+    # Seeded for dropout, where a model has any: a run that goes on drops the same.
     torch.manual_seed((config.run.seed + step) * ranks.size % 2**63 + ranks.rank)
     policy.train()
     with metrics.phase("scoring"), torch.no_grad():
@@ -219,7 +218,7 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
         for made in range(updates):
             loss = accumulate(policy, batches, partial(grpo_loss, made=made), ranks)
             loss += accumulate(policy, lessons, imitation_loss, ranks)
-            if not math.isfinite(loss):  # also where its gradient is: the norm tells every rank to skip
+            if not math.isfinite(loss):  # a NaN in its gradient makes the norm one on every rank: all skip
                 next(p.grad for p in policy.parameters() if p.grad is not None).fill_(math.nan)
             metrics.total("loss", loss / updates)
             norm = clip_and_step(training.optimizer, policy, rate, optim.max_grad_norm)

@@ -1,15 +1,20 @@
 """What a task says at its doors is checked where it says it: one line that names task, door and sample."""
 
+import math
 import re
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
+from running import lines
 
-from minigrpo import Generate, Sample, Sampler, Stage, Task
-from minigrpo.doors import DoorError, checked_request, checked_sample, rounds_of, slots_of, stages_of, views_of
-from minigrpo.metrics import StepMetrics
+from minigrpo import Completion, Generate, Sample, Sampler, Stage, Task, group_advantages
+from minigrpo.checks import DoorError, check_attributes, checked_request, checked_sample
+from minigrpo.doors import metrics_of, rounds_of, slots_of, stages_of, views_of
+from minigrpo.metrics import OWN, OWN_PARTS, StepMetrics
 from minigrpo.ranks import Ranks, SharedError
+from minigrpo.reward import weigh
 
 PICTURE = Image.new("RGB", (56, 56))
 SAMPLE = Sample("s7", "what?", (PICTURE,))
@@ -36,7 +41,7 @@ def test_a_view_may_have_no_picture_or_several():
 
 @pytest.mark.parametrize(("counts", "said"), [
     ({"blind": -1}, "whole number, 0 or more"), ({"blind": 1.0}, "whole number"),
-    ({"other": 1}, "names of its views, blind"),
+    ({"other": 1}, r"names of its views \(blind\)"),
 ])
 def test_draw_from(counts, said):
     with pytest.raises(DoorError, match=rf"^Mine\.draw_from, sample s7: gave .*{said}"):
@@ -85,6 +90,46 @@ def test_what_a_sampler_chooses(chosen):
     sampler = type("Odd", (Sampler,), {"choose": lambda self, step: chosen})(9, 2, 0)
     with pytest.raises(SharedError, match=r"^Mine\.sampler: gave .*different whole numbers below 9"):
         list(rounds_of(saying(), sampler, 0))
+
+
+def test_rewards_whose_spread_is_no_number_are_not_called_equal():
+    completions = [Completion("a"), Completion("b")]
+    with pytest.raises(ValueError, match=r"^Mine\.reward, sample s7: sums .* are not finite or beyond 1e\+150"):
+        weigh(saying(), SAMPLE, completions, {"len": [1e300, -1e300]})
+    assert weigh(saying(), SAMPLE, completions, {"len": [1e300, 1.0]}, strict=False)[0].tolist() == [math.inf, 1.0]
+    rewards, _ = weigh(saying(), SAMPLE, completions, {"len": [1e149, -1e149]})
+    assert group_advantages(rewards).tolist() == pytest.approx([0.7071, -0.7071], abs=1e-4)
+
+
+@pytest.mark.parametrize(("figures", "said"), [
+    (None, "a dict of name and number"), ({1: 2.0}, "a dict of name and number"), ({"length": 2.0}, "names of its own"),
+    ({"reward/x": 2.0}, "names of its own"), ({"x": None}, "a number as 'x'"), ({"x": "much"}, "a number as 'x'"),
+    ({"x": torch.zeros(2)}, "a number as 'x'"),
+])
+def test_own_figures(figures, said):
+    context = SimpleNamespace(sample=SAMPLE)
+    with pytest.raises(DoorError, match=rf"^Mine\.metrics, sample s7: gave .*{said}"):
+        metrics_of(saying(metrics=figures), context)
+    assert metrics_of(saying(metrics={"x": torch.tensor(2.0), "y": True}), context) == {"x": 2.0, "y": 1.0}
+
+
+def test_the_engines_own_figures_are_known(run):
+    for record in lines(run(grpo__beta=0.1, task__priors=True, run__evaluate_every=1)):
+        assert [name for name in record if name not in OWN and not name.startswith(OWN_PARTS)] == []
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("scored_by", "Reference"), ("needs_scores", "yes"), ("default_model", 3), ("reward_weights", ["right"]),
+    ("reward_weights", {"right": "2"}), ("reward_weights", {"right": float("nan")}),
+])
+def test_attributes_of_a_task(name, value):
+    with pytest.raises(DoorError, match=rf"^Mine\.{name}: gave "):
+        check_attributes(type("Mine", (Task,), {name: value})(None))
+
+
+def test_a_misspelt_door_is_named():
+    with pytest.warns(UserWarning, match=r"Mine\.token_weight is no door of a task; is 'token_weights' meant\?"):
+        check_attributes(saying(token_weight=None))
 
 
 @pytest.mark.parametrize("parts", [[1.0, float("nan")], [float("nan"), 1.0]])

@@ -5,8 +5,9 @@ import re
 
 from running import ROOT
 
-ROWS = {"hit@1 on the name": "hit@1, name", "… on the whole step": "hit@1, step", "… of the controls": "hit@1, controls",
-        "… by chance": "chance", "named region over its control": "over control",
+ROWS = {"hit@1 on the name": "hit@1, name", "… on the whole step": "hit@1, step",
+        "… of the controls": "hit@1, controls", "… by chance": "chance",
+        "named region over its control": "over control",
         "relevant region over its control, on the answer": "answer over control",
         "right answers that stay right, a control masked": "stays right",
         "right answers lost, a relevant region masked": "answer changes",
