@@ -119,7 +119,7 @@ def run_stage(training: Training, sampler: Sampler, at: Progress, log: RunLog, s
                     with metrics.phase("rollout"):
                         groups = sample_groups(training, mine, step)
                     with metrics.phase("reward"):
-                        rewarded = reward_groups(training, mine, groups, step)
+                        rewarded = reward_groups(training, mine, groups, step, metrics)
                 if stage.sft:
                     imitated += prior_groups(training, mine)
             if stage.policy:

@@ -89,8 +89,8 @@ def prior_groups(training: Training, samples: Sequence[Sample]) -> list[Group]:
             for sample, texts in zip(samples, priors, strict=True) if texts]
 
 
-def reward_groups(training: Training, samples: Sequence[Sample], groups: Sequence[Group], step: int
-                  ) -> list[GroupContext]:
+def reward_groups(training: Training, samples: Sequence[Sample], groups: Sequence[Group], step: int,
+                  metrics: StepMetrics) -> list[GroupContext]:
     """Asks the task for the reward of every group [N]; see `Task.reward`."""
     completions = [completions_of(training.roles.replica, group, training.task.needs_spans) for group in groups]
     scored = score_rewards(training.task, training.roles.replica, samples, completions, training.config, step)
@@ -100,6 +100,9 @@ def reward_groups(training: Training, samples: Sequence[Sample], groups: Sequenc
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         if bad := not bool(rewards.isfinite().all()):  # equal rewards: left out
             rewards, terms = torch.zeros_like(rewards), {name: [math.nan] * len(rewards) for name in terms}
+        if "reward" not in training.config.run.stopping:
+            metrics.mean("bad_rewards", float(bad), 1)
+            metrics.mark("reward", [sample.id], [float(bad)])
         contexts.append(GroupContext(step, sample, group, texts, terms, rewards, mask, bad=bad))
     return contexts
 
@@ -129,9 +132,6 @@ def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics
                             varied=bool(advantages.any()))
             compared.append(replace(context, group=group, advantages=advantages))
             record_group(metrics, compared[-1])
-            if "reward" not in training.config.run.stopping:
-                metrics.mean("bad_rewards", float(context.bad), 1)
-                metrics.mark("reward", [context.sample.id], [float(context.bad)])
             for name, value in metrics_of(task, compared[-1]).items():
                 metrics.mean(name, value, 1)
     return compared

@@ -69,7 +69,7 @@ class Ours:
         with self.meter.phase("rollout"):
             refresh(self.replica, self.policy)
             groups = sample_groups(training, samples, number)
-        contexts = compare_groups(training, reward_groups(training, samples, groups, number), metrics)
+        contexts = compare_groups(training, reward_groups(training, samples, groups, number, metrics), metrics)
         update(training, contexts, [], number, metrics)
         return self.meter.end()
 

@@ -389,6 +389,21 @@ def test_a_group_whose_prior_alone_is_right_is_kept_and_not_replaced(train_on):
     assert len(PriorAlone.last.contexts) == 4 and all(c.varied for c in PriorAlone.last.contexts)
 
 
+class OneBad(Seen):
+    """The reward of every third sample is no number."""
+
+    def reward(self, sample, completions):
+        terms = super().reward(sample, completions)
+        return {"exact": [float("nan")] * len(completions)} if int(sample.id[4:]) % 3 == 0 else terms
+
+
+def test_a_bad_reward_is_counted_where_its_group_is_replaced(train_on):
+    options = {"task__prompts": 12, "run__stop_on": "kl", "run__steps": 3}
+    plain = [r["bad_rewards"] for r in lines(train_on(OneBad, "plain", **options))]
+    again = [r["bad_rewards"] for r in lines(train_on(OneBad, "again", rollout__resample_rounds=2, **options))]
+    assert sum(plain) > 0 and all(a > 0 for a, p in zip(again, plain, strict=True) if p > 0)
+
+
 class Favourite(Seen):
     """Takes the samples whose rewards were best so far."""
 
