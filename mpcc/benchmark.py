@@ -46,7 +46,7 @@ from PIL import Image
 from mpcc.coco import Box, ImageEntry, check_box, check_inside
 from mpcc.formats import CHOOSE, JUDGE, POOL, Evidence, Located, read_evidence, read_pairs, text_field, text_list
 from mpcc.pictures import inside, open_picture, picture_size
-from mpcc.reading import read_json
+from mpcc.reading import check_file_name, read_json
 from mpcc.rewards import normalise
 from mpcc.views import other_pictures
 
@@ -157,6 +157,7 @@ def _item(found: Located, categories: Collection[str] | None) -> Item:
     for field in ("file_name", "category_name"):
         if texts[field] is None:
             raise ValueError(f"{where} lacks {field}")
+    check_file_name(texts["file_name"], where)
     answer, level = texts["category_name"], texts["difficulty"]
     if categories is not None and answer not in categories:
         raise ValueError(f"{where}: category_name {answer!r} is no category of the annotations")

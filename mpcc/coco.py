@@ -17,7 +17,7 @@ from PIL import Image
 
 from mpcc.outlines import Box, Region, check_outline, iou, nothing_there
 from mpcc.pictures import MAX_PIXELS, inside, open_picture
-from mpcc.reading import MAX_BAD, Rejected, read_json, shown, unfit
+from mpcc.reading import MAX_BAD, Rejected, check_file_name, read_json, shown, unfit
 
 EDGE_TOLERANCE = 1.0
 """Pixels by which a box may cross its image's edge: hand-drawn polygons are rounded there."""
@@ -182,6 +182,7 @@ class ImageFile:
         name = record.get("file_name")
         if not isinstance(name, str) or not name:
             raise ValueError(f"{self.path}: {place} has no usable field 'file_name'")
+        check_file_name(name.replace("\0", ""), where)
         width, height = (whole_number(record, side, self._source, place) for side in ("width", "height"))
         if width < 1 or height < 1 or width * height > MAX_PIXELS:
             size = f"{shown(width)}x{shown(height)}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from minigrpo.files import replacing
 from mpcc.coco import Box, ImageEntry, check_box, check_inside
-from mpcc.reading import read_json
+from mpcc.reading import check_file_name, read_json
 
 FORMAT, VERSION = "mpcc-pairs", 1
 LEVELS = {"hard": "hard", "middle": "moderate", "easy": "easy"}
@@ -199,6 +199,7 @@ def _evaluation_pairs(content: dict, path: Path, split: str) -> list[Located]:
         for place, record in enumerate(records):
             where = f"{path}: {level}[{place}]"
             if isinstance(record, dict) and isinstance(record.get("file_name"), str):
+                check_file_name(record["file_name"], where)
                 where += f" ({record['file_name']})"
             pair = _authors_pair(record, where, split, taken).pair
             halves = [_two(pair.pop(field, None), field, where) for field in (CHOOSE, JUDGE)]
@@ -221,6 +222,7 @@ def _authors_pair(record: Any, where: str, split: str, taken: dict[str, int]) ->
     for field in ("file_name", "category_name"):
         if text_field(pair, field, where) is None:
             raise ValueError(f"{where} lacks {field}")
+    check_file_name(pair["file_name"], where)
     box, annotation = check_box(pair.get("bbox"), where), pair.get("annotation_id")
     name = pair_id(split, pair["file_name"], annotation if isinstance(annotation, int) else box)
     taken[name] = taken.get(name, 0) + 1

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle_api
 
+from mpcc.reading import shown
+
 Box = tuple[float, float, float, float]
 """[x, y, w, h] in pixels, (x, y) being the top-left corner."""
 
@@ -103,7 +105,7 @@ def nothing_there(box: Box, segmentation: Any) -> bool:
 def _run_lengths(segmentation: dict, height: int, width: int, where: str) -> list[int]:
     counts, size = segmentation.get("counts"), segmentation.get("size")
     if size != [height, width]:
-        stated = f"{where}: run lengths of size {str(size)[:40]}"
+        stated = f"{where}: run lengths of size {shown(size)}"
         raise ValueError(f"{stated} do not fit an image of [h, w] = {[height, width]}")
     # pycocotools decodes run lengths that do not add up to leftovers of memory, silently
     runs = _decompress(counts) if isinstance(counts, str) else counts

@@ -18,6 +18,7 @@ MAX_BAD = 0.01
 """Share of records that may be wrong where nothing else is said."""
 
 _SPECIAL = re.compile(r"<\|[\w.-]{1,64}\|>|</?(?:think|answer)>")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SHOWN = 80
 
 
@@ -27,13 +28,19 @@ def read_json(path: Path, hint: str) -> Any:
     Raises:
         FileNotFoundError: no such file; says `hint`.
         ValueError: no regular file, a pointer of Git LFS, a key that occurs twice in an object, a number or a nesting
-            beyond all measure, or no whole JSON.
+            beyond all measure, half a surrogate pair, or no whole JSON.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is missing: {hint}")
     try:
         check_regular(path)
-        return json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_unique)
+        raw = path.read_bytes()
+        content = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unique)
+        if _SURROGATE.search(raw):
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path} holds {error.object[error.start]!r}, half a character; correct it") from None
     except _Repeated as error:
         raise ValueError(f"{path}: an object holds the key {shown(error.args[0])} twice; remove one") from None
     except RecursionError:
@@ -71,6 +78,12 @@ def unfit(text: str) -> str | None:
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\r\t":
             return f"holds the control character {character!r}"
     return None
+
+
+def check_file_name(name: str, where: str) -> None:
+    """Raises ValueError for a name with a line break or another control character."""
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name):
+        raise ValueError(f"{where}: file_name {shown(name)} holds a control character; rename the file")
 
 
 def cache_folder() -> Path:

@@ -1,11 +1,15 @@
 """JSON files of all kinds of wrong, and records that are skipped, counted and listed."""
 
+import json
 import os
 import re
 import warnings
 
 import pytest
 
+from mpcc.coco import Region
+from mpcc.formats import read_pairs
+from mpcc.outlines import decode_mask
 from mpcc.reading import Rejected, cache_folder, read_json, shown, unfit
 
 
@@ -90,3 +94,28 @@ def test_nothing_is_said_where_all_is_well_and_a_cache_that_cannot_be_written_en
     rejected.add("annotation 7 is wrong")
     with pytest.warns(UserWarning, match="left out; the first: annotation 7"):
         rejected.settle(2)
+
+
+@pytest.mark.parametrize("name", ["a\n.jpg", "a\t.jpg", "a\u2028.jpg"])
+def test_a_file_name_with_a_control_character_is_refused_in_one_line(tmp_path, name):
+    record = {"file_name": name, "bbox": [1, 1, 5, 5], "category_name": "dog"}
+    for number, content in enumerate(([record], {"hard": [record], "middle": [], "easy": []})):
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(ValueError, match="holds a control character; rename the file") as caught:
+            read_pairs(file)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_run_lengths_of_no_size_are_refused_in_one_line():
+    with pytest.raises(ValueError, match=r"run lengths of size '\\n' do not fit an image of \[h, w\] = \[17, 23\]"):
+        decode_mask(Region(box=(2, 2, 5, 5), segmentation={"counts": None, "size": "\n"}), 17, 23)
+
+
+def test_half_a_character_is_refused_where_it_is_read(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text(r'["\ud83d\ude00"]')
+    assert read_json(file, "") == ["\U0001f600"]
+    file.write_text(r'["\ud83d"]')
+    with pytest.raises(ValueError, match=r"a\.json holds '\\ud83d', half a character; correct it"):
+        read_json(file, "")
