@@ -113,10 +113,10 @@ def parse_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[T
     tables = _read_toml(file) if file else {}
     if not chosen.config:  # a run may have been moved
         tables.get("run", {}).pop("dir", None)
-    from_file = tables.get("task", {}).pop("class", default_task)
-    if not isinstance(from_file, str):
-        raise ConfigError(f"{where}task.class takes text, not {from_file!r}")
-    task_name = from_file if chosen.task is None else chosen.task
+    of_file = tables.get("task", {}).pop("class", None)
+    if not isinstance(of_file, str | None):
+        raise ConfigError(f"{where}task.class takes text, not {of_file!r}")
+    task_name = (of_file or default_task) if chosen.task is None else chosen.task
     task_class = import_task(task_name)
     sections = sections_of(task_class.Config)
     known = options(sections)
@@ -137,6 +137,8 @@ def parse_config(argv: Sequence[str], default_task: str) -> tuple[Config, type[T
         raise ConfigError(f"{where}[{min(wrong)}] is not a section; there are {', '.join(sections)}")
     values: dict[str, dict[str, Any]] = {section: {} for section in sections}
     filed = [(f"{section}.{key}", value, where) for section, table in tables.items() for key, value in table.items()]
+    if of_file not in (None, task_name):  # of the options of another task those count that this one has too
+        filed = [entry for entry in filed if not entry[0].startswith("task.") or entry[0] in known]
     for name, value, source in filed + [(name, known[name].from_text(text), "--") for name, text in given.items()]:
         if name not in known:
             raise ConfigError(_not_an_option(name, known, source))

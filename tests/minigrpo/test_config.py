@@ -72,6 +72,14 @@ def test_both_ways_to_write_an_option_and_the_last_mention_counts():
     assert (config.grpo.prior, config.optim.lr, config.run.dir, config.run.steps) == (False, 1e-6, "a=b", 2)
 
 
+def test_options_of_the_files_task_that_another_task_lacks_do_not_count(toml):
+    file = toml('[task]\nclass = "toy_task:ToyTask"\nprompts = 9\nheld_out = 5\n[run]\nsteps = 3\n')
+    config, _ = parse_config(["--config", file, "--task", "mpcc.task:MaskedPrediction"], "minigrpo.task:Task")
+    assert (config.task.held_out, config.run.steps) == (5, 3) and not hasattr(config.task, "prompts")
+    with pytest.raises(ConfigError, match="task.prompts is not an option"):
+        parse_config(["--config", toml("[task]\nprompts = 9\n"), "--task", "mpcc.task:MaskedPrediction"], PLAIN)
+
+
 def test_the_task_comes_from_the_file_unless_the_command_line_names_one(toml):
     file = toml(f'[task]\nclass = "{OWN}"')
     assert parse_config(["--config", file], PLAIN)[0].task_class == OWN
