@@ -76,7 +76,7 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
         for number in range(at.stage, len(stages)):
             stage, sampler = stages[number], samplers[number]
             training = Training.begin(at.path, config, stage.task or task, stage, ranks)
-            policy, replica, _ = training.roles
+            policy, replica, _ = training.roles  # what learns, and its copy that samples, evaluates and is exported
             saves = Saves(training, sampler, at, log, stop)
             if at.step:
                 log.say(f"going on from step {at.steps} of {log.steps}, {log.beginning.checkpoint}\n"
