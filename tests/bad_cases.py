@@ -101,6 +101,25 @@ EVAL += _options("eval.py", {
     "--modell x": "not an option", "--mode best": "invalid choice", "--limit two": "invalid int", "--task nothing":
     "package.module", "--decoding hot": "invalid choice", "--seed x": "invalid int", "nonsense": "unexpected argument",
 }, 2)
+CRM = "--model {b}/models/vl --images {b}/coco/val2017 --out {run} --crm"
+NOT_NEEDED = {"level", "three", "one", "same"}
+"""Pairs without difficulty or names to choose among, which CRM does not ask for."""
+EVAL += [Case("eval.py", f"{CRM} {{b}}/b-{name}.json", rf"b-{name}\.json")
+         for name in (*(name for name in PAIRS if name not in NOT_NEEDED), "cut", "text", "bytes")]
+EVAL += _options("eval.py", {
+    f"{CRM} {{b}}/nowhere.json": "nowhere.json", f"{CRM} {{b}}/file.txt": "file.txt", f"{CRM} {{b}}/empty": "empty",
+    f"{CRM} {{b}}/b-good.json --crm-samples -1": "--crm-samples -1", f"{CRM} {{b}}/b-good.json --crm-kept 2":
+    "--crm-kept 2", f"{CRM} {{b}}/b-one.json --compare {{b}}/empty": "crm.jsonl", "--crm --blink x": "two evaluations",
+    f"{CRM} {{b}}/b-good.json --task.mask polygon": "mask",
+}, 1) + _options("eval.py", {f"{CRM} {{b}}/b-good.json --crm-fill red": "invalid choice"}, 2)
+MMRPT = f"--task mpcc.mmrpt.task:MMRPT {TOY} --model.path {{b}}/models/vl"
+TRAIN += _options("train.py", {
+    f"{MMRPT} --task.quantile 2": "quantile = 2", f"{MMRPT} --task.held_out -1": "held_out = -1",
+    f"{MMRPT} --task.masks {{b}}/nowhere": "nowhere", f"{MMRPT} --task.masks {{b}}/file.txt": "file.txt",
+    f"{MMRPT} --task.masks {{b}}/b-good.json": "b-good.json", f"{MMRPT} --task.train_split val2017": "split",
+    f"{MMRPT} --task.coco {{b}}/coco": "coco needs masks", f"{MMRPT} --task.coco {{b}}/nowhere": "nowhere|needs masks",
+    f"{MMRPT} --task.coco {{b}}/coco --task.parts random --task.held_out 0": "captions_train2017",
+}, 1)
 BUILD = _options("mpcc.build", {
     "": "required", "cook": "invalid choice", "candidates": "--coco", "candidates --coco x": "--out",
     "screen --coco x --out y --threshold 9": "invalid choice", "split --coco x --out y --test-share many":
@@ -174,4 +193,16 @@ SMALLER += _options("minigrpo.plan", {
     "--model {b}/models/list-config": "list-config", "--config {b}/nowhere.toml": "nowhere.toml",
     "--model {b}/models/hidden-config": "hidden-config", "--model {b}/models/vl --model.offload true": "model.offload",
 }, 2)
+SMALLER += _options("mpcc.mmrpt.dependency", {
+    "--model {b}/nowhere --out {run}/o": "nowhere", "--model {b}/models/vl --split x --out {run}/o": "no split 'x'",
+    "--model {b}/models/vl --limit -1 --out {run}/o": "--limit -1",
+    "--model {b}/models/vl --coco {b}/nowhere --out {run}/o": "nowhere",
+    "--model {b}/models/vl --coco {b}/coco --out {run}/o": "captions_train2017",
+}, 1) + _options("mpcc.mmrpt.dependency", {"": "required", "--model a --out b --row first": "invalid choice"}, 2)
+SMALLER += _options("mpcc.mmrpt.words", {"--model {b}/nowhere": "nowhere", "--model x --limit -1": "--limit -1"}, 1)
+SMALLER += _options("mpcc.mmrpt.report", {
+    "--kept {b}/nowhere": "nowhere", "--kept {b}/b-list.json": "b-list", "--arm full": "names no run",
+    "--arm full {b}/empty": "result.json",
+}, 1) + _options("mpcc.mmrpt.report", {"": "--arm"}, 2)
+SMALLER += _options("mpcc.mmrpt.sheet", {"x.png --model {b}/nowhere": "nowhere"}, 1)
 CASES = TRAIN + EVAL + BUILD + SMALLER

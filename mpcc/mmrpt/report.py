@@ -10,7 +10,6 @@ differ in their seed; differences are of runs with the same seed, against the fi
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -85,8 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 write_json(options.kept, arms)
         else:
             arms = read_json(options.kept, "write it with --arm")
+            if not isinstance(arms, dict) or not arms or not all(isinstance(runs, list) for runs in arms.values()):
+                raise ValueError(f"{options.kept} holds no arms and their runs: write it with --arm")
         print(render(arms))
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"mpcc.mmrpt.report: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
