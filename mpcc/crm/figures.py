@@ -45,8 +45,9 @@ def tallies(records: Iterable[Record], thresholds: Thresholds = DEFAULT) -> dict
     Robustness, over items whose unmasked answer is right: `stays right` with a control masked; `answer changes` with a
     relevant region masked, one that the answer follows from or, where nobody knows, that the reasoning names.
 
-    Failure, over regions that the model's own reasoning names, each masked in turn: `HALLUCINATED` and `COLLAPSED`; and
-    `unaligned`, the share of the steps of both traces without a partner; the same of the sampled traces, and of those
+    Failure, over regions that the model's own reasoning names, each masked in turn: `dropped`, no step names it any
+    more, and `dropped, control`, none does with its control masked; `HALLUCINATED` and `COLLAPSED`; `unaligned`, the
+    share of the steps of both traces without a partner; the same of the sampled traces, and of those
     about the unmasked picture, which differ by chance alone.
     """
     found: dict[str, Tally] = {}
@@ -175,7 +176,8 @@ def _robustness(record: Record) -> dict[str, list[float]]:
 
 
 def _failures(record: Record, thresholds: Thresholds) -> dict[str, list[float]]:
-    own, found = record["own"], {HALLUCINATED: [], COLLAPSED: [], "unaligned": []}
+    own = record["own"]
+    found = {name: [] for name in ("dropped", "dropped, control", HALLUCINATED, COLLAPSED, "unaligned")}
     unmasked, *drawn = record["samples"] or [[]]
     for r in sorted(_named_by(own)):
         masked = record["masked"][r]
@@ -183,6 +185,9 @@ def _failures(record: Record, thresholds: Thresholds) -> dict[str, list[float]]:
         still = any(r in step["names"] and k in partner and r in masked["steps"][partner[k]]["names"]
                     for k, step in enumerate(own["steps"]))
         lost = own["well_formed"] and not masked["well_formed"]
+        found["dropped"].append(float(r not in _named_by(masked)))
+        if record["controls"][r]:
+            found["dropped, control"].append(float(r not in _named_by(record["controls"][r])))
         found[HALLUCINATED].append(float(masked["aligned"] >= thresholds.kept and still))
         found[COLLAPSED].append(float(masked["aligned"] < thresholds.collapsed or lost))
         found["unaligned"].append(1 - masked["aligned"])

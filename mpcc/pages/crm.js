@@ -43,12 +43,20 @@ function showBoxes() {
 
 function showRegions() {
   get("regions").replaceChildren(...item().regions.map(({ text, control }, r) => {
-    const lost = item().own.right && !item().masked[r].right ? "; without it the answer is lost" : "";
-    const button = el("button", {}, `${r + 1}  ${text}${control ? "" : " (no control)"}${lost}`);
+    const lost = item().own.right && !item().masked[r].right ? "; masked, the answer is lost" : "";
+    const button = el("button", {}, `${r + 1}  ${text}${control ? "" : " (no control)"}${lost}`, stillNamed(r));
     button.style.borderLeftColor = colour(r);
     pointed(button, () => mask(r));
     return button;
   }));
+}
+
+// Whether a region that the model's own reasoning names is still named once it is masked.
+function stillNamed(r) {
+  const names = ({ steps }) => steps.some((step) => step.names.includes(r));
+  if (!names(item().own)) return "";
+  return names(item().masked[r]) ? el("span", { className: "wrong" }, "; masked, it is still named")
+    : el("span", { className: "right" }, "; masked, it is no longer named");
 }
 
 function showTrace() {
@@ -142,6 +150,7 @@ function step(by) {
 
 get("title").textContent = document.title;
 get("summary").textContent = data.summary;
+get("verdict").append(...data.verdict.map((line) => el("li", {}, line.replace(/^- /, ""))));
 get("list").append(...data.items.map(({ id, own, truth }, i) => {
   const row = el("button", { className: `row ${own.right ? "right" : "wrong"}`, title: id, tabIndex: -1 }, truth);
   row.addEventListener("click", () => { go(i); row.blur(); });

@@ -58,6 +58,18 @@ def test_a_masked_region_that_is_still_named_in_its_place_is_hallucinated():
     assert tallies([made])[HALLUCINATED] == {"a": (0, 2)}, "the step that names it has no partner"
 
 
+def test_a_clue_is_dropped_where_no_step_names_it_any_more():
+    made = record()
+    assert tallies([made])["dropped"] == {"a": (1, 2)} and tallies([made])["dropped, control"] == {"a": (0, 1)}
+    for masked in made["masked"]:
+        masked["steps"] = [{"text": "It.", "names": []}] * 2 + [{"text": "A saddle.", "names": [1]}]
+    assert tallies([made])["dropped"] == {"a": (1, 2)}, "any step counts, in its place or not"
+    made["controls"][0]["steps"] = []
+    assert tallies([made])["dropped, control"] == {"a": (1, 1)}
+    made["own"]["steps"][0]["names"] = []
+    assert tallies([made])["dropped"] == {"a": (0, 1)}, "what was not named cannot be dropped"
+
+
 def test_a_trace_that_falls_apart_or_loses_its_format_has_collapsed():
     made = record()
     made["masked"][0]["aligned"] = 0.4
