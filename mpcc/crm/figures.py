@@ -42,8 +42,9 @@ def tallies(records: Iterable[Record], thresholds: Thresholds = DEFAULT) -> dict
     `over control` (Δ of a named region above its control's), and `answer over control`, of a relevant region at the
     conclusion, over the tokens of the answer's name.
 
-    Robustness, over items whose unmasked answer is right: `stays right` with a control masked; `answer changes` with a
-    relevant region masked, one that the answer follows from or, where nobody knows, that the reasoning names.
+    Robustness: `right` with nothing masked; and over items where it is, `stays right` with a control masked, `answer
+    changes` with a relevant region masked, one that the answer follows from or, where nobody knows, that the reasoning
+    names.
 
     Failure, over regions that the model's own reasoning names, each masked in turn: `dropped`, no step names it any
     more, and `dropped, control`, none does with its control masked; `HALLUCINATED` and `COLLAPSED`; `unaligned`, the
@@ -166,12 +167,12 @@ def _hit(row: Sequence[float], named: Sequence[int]) -> float:
 def _robustness(record: Record) -> dict[str, list[float]]:
     own = record["own"]
     if not own["right"]:
-        return {}
+        return {"right": [0.0]}
     said = _named_by(own)
     changed = [float(not masked["right"]) for masked, region, r in
                zip(record["masked"], record["regions"], range(len(record["regions"])), strict=True)
                if (r in said if region["relevant"] is None else region["relevant"])]
-    return {"stays right": [float(control["right"]) for control in record["controls"] if control],
+    return {"right": [1.0], "stays right": [float(control["right"]) for control in record["controls"] if control],
             "answer changes": changed}
 
 

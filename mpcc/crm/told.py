@@ -29,6 +29,7 @@ ROWS = {
     },
     "what the answer rests on": {
         "answer over control": "it loses more with a relevant region masked than with its control",
+        "right": "right answers with nothing masked",
         "stays right": "right answers that stay right with a control masked",
         "answer changes": "right answers lost with a relevant region masked",
     },
@@ -58,26 +59,26 @@ def verdict(found: Mapping[str, Any], name: str, other: str = "") -> list[str]:
     """One word on the model, then a sentence each: why, beside another model, its steps, its answers, its collapse."""
     shares, gaps = found["figures"], found.get("compared", {})
     told = [f"{name}: {_word(shares)}"]
-    if "dropped" in shares:
-        dropped = shares["dropped"]["percent"]
-        told.append(f"- of 100 clues that its reasoning names it drops {dropped:.0f} once they are masked, and goes on "
-                    f"naming the other {100 - round(dropped)}")
-        if "dropped, control" in shares:
-            told.append(f"- with as much of the picture masked elsewhere it drops "
-                        f"{shares['dropped, control']['percent']:.0f} of 100")
+    if dropped := shares.get("dropped"):
+        told.append(f"- of {dropped['n']:,.0f} clues that its reasoning names it drops {_percent(dropped)} once they "
+                    f"are masked, and goes on naming {100 - round(dropped['percent'])} %")
+        if elsewhere := shares.get("dropped, control"):
+            told.append(f"- with as much of the picture masked elsewhere it drops {_percent(elsewhere)}")
         if gap := gaps.get("dropped"):
             told.append(f"- it drops masked clues {_more(gap)} {other}: {_gap(gap)} points on the same pictures")
     if "hit@1, name" in shares:
-        hit, chance = shares["hit@1, name"], shares["chance"]["percent"]
-        how = "more often than" if hit["low"] > chance else "less often than" if hit["high"] < chance else "as often as"
-        told.append(f"- while a clue is in sight, its name rests on the region that shows it {how} by chance: "
-                    f"{hit['percent']:.0f} of 100, by chance {chance:.0f}")
+        hit, chance = shares["hit@1, name"], shares["chance"]
+        how = ("more often than" if hit["low"] > chance["percent"] else
+               "less often than" if hit["high"] < chance["percent"] else "as often as")
+        told.append(f"- while a clue is in sight, its name rests on the region that shows it {how} by chance: in "
+                    f"{_percent(hit)} of {_cases(hit)}, by chance {_percent(chance)}")
     if "answer changes" in shares and "stays right" in shares:
-        told.append(f"- of 100 right answers {shares['answer changes']['percent']:.0f} are lost with a relevant region "
-                    f"masked, {100 - shares['stays right']['percent']:.0f} with its control masked")
-    if COLLAPSED in shares:
-        told.append(f"- its reasoning falls apart in {shares[COLLAPSED]['percent']:.0f} of 100 cases, a clue that it "
-                    "names being masked")
+        lost, stays = shares["answer changes"], shares["stays right"]
+        told.append(f"- its right answers are lost in {_percent(lost)} of {_cases(lost)} with a relevant region "
+                    f"masked, in {100 - round(stays['percent'])} % with a control masked")
+    if collapsed := shares.get(COLLAPSED):
+        told.append(f"- its reasoning falls apart in {_percent(collapsed)} of {_cases(collapsed)} with a clue masked "
+                    "that it names")
     return told
 
 
@@ -99,6 +100,14 @@ def _cells(key: str, shares: Mapping[str, Any], gaps: Mapping[str, Any]) -> list
     share, measured = shares[key], key != "chance"
     return [f"{share['percent']:.1f}", f"[{share['low']:.1f}, {share['high']:.1f}]" if measured else "",
             f"{share['n']:,.0f}", *([_gap(gaps.get(key)) if measured else ""] if gaps else [])]
+
+
+def _percent(share: Mapping[str, float]) -> str:
+    return f"{share['percent']:.0f} %"
+
+
+def _cases(share: Mapping[str, float]) -> str:
+    return f"{share['n']:,.0f} case{'s' * (share['n'] != 1)}"
 
 
 def _more(gap: Mapping[str, float]) -> str:

@@ -6,9 +6,11 @@ let here = 0;
 
 const item = () => data.items[here];
 
-// The region of the largest effect on a step, and that effect in nats a token; null where nothing lowers it.
+const FAINT = 0.05;
+
+// The region of the largest effect on a step, and that effect in nats a token; null where none is worth FAINT.
 function strongest(row) {
-  const best = row.reduce((found, value, r) => (value !== null && value > (row[found] ?? 0) ? r : found), -1);
+  const best = row.reduce((found, value, r) => (value !== null && value > (row[found] ?? FAINT) ? r : found), -1);
   return best < 0 ? null : { region: best, value: row[best] };
 }
 
@@ -22,7 +24,8 @@ function go(to) {
   row.classList.add("here");
   row.scrollIntoView({ block: "nearest" });
   get("place").textContent = `picture ${here + 1} of ${data.items.length}`;
-  get("question").textContent = `${item().question} True: ${item().truth}. Said: ${item().own.given ?? "nothing readable"}.`;
+  get("question").textContent = item().question;
+  get("said").replaceChildren(answer(item().own), el("p", {}, `true: ${item().truth}`));
   showBoxes();
   showRegions();
   showTrace();
@@ -116,12 +119,16 @@ function mask(r) {
   });
   const gone = own.filter((_, i) => !told.pairs.some(([paired]) => paired === i));
   lines.push(...gone.map((step) => el("tr", { className: "alone" }, el("td", {}, step.text), el("td", {}, "(no partner)"))));
-  const verdict = told.right ? "right" : "wrong";
   get("detail").replaceChildren(
     el("h3", {}, `What is said without region ${r + 1}; ${Math.round(100 * told.aligned)} % of the steps aligned`),
     el("table", { className: "matrix small" },
       el("tr", {}, el("th", {}, "before"), el("th", {}, "after (bold: it still names the region)")), ...lines),
-    el("p", { className: verdict }, `answer: ${told.given ?? "nothing readable"} (${verdict})`));
+    answer(told));
+}
+
+function answer({ given, right }) {
+  const verdict = right ? "right" : "wrong";
+  return el("p", { className: verdict }, `answer: ${given ?? "nothing readable"} (${verdict})`);
 }
 
 function unmask() {

@@ -41,6 +41,7 @@ def test_a_region_is_compared_with_its_control_where_it_has_one():
 def test_robustness_counts_right_answers_only():
     found = tallies([record(), record("b", own=trace([("A cup.", [0])], "cat", right=False))])
     assert found["stays right"] == {"a": (1, 1)} and found["answer changes"] == {"a": (1, 2)}
+    assert found["right"] == {"a": (1, 1), "b": (0, 1)}
     unknown = record()
     for region in unknown["regions"]:
         region["relevant"] = None

@@ -83,4 +83,4 @@ def test_a_region_shows_its_masked_picture_and_the_changed_trace(browser):
     browser.press("j", "1")
     assert texts(browser, "#detail tr.alone td") == [
         "(no partner)", "A fork is left of the box.", "A cup is left of the box.", "(no partner)"]
-    assert "nothing readable" in browser.text("#question")
+    assert texts(browser, "#said p") == ["answer: nothing readable (wrong)", "true: " + EVIL]
