@@ -42,11 +42,13 @@ def tallies(records: Iterable[Record], thresholds: Thresholds = DEFAULT) -> dict
     `over control` (Δ of a named region above its control's), and `answer over control`, of a relevant region at the
     conclusion, over the tokens of the answer's name.
 
-    Robustness, over items whose unmasked answer is right: `stays right` with a control masked; `answer changes` with a
-    relevant region masked, one that the answer follows from or, where nobody knows, that the reasoning names.
+    Robustness: `right` with nothing masked; and over items where it is, `stays right` with a control masked, `answer
+    changes` with a relevant region masked, one that the answer follows from or, where nobody knows, that the reasoning
+    names.
 
-    Failure, over regions that the model's own reasoning names, each masked in turn: `HALLUCINATED` and `COLLAPSED`; and
-    `unaligned`, the share of the steps of both traces without a partner; the same of the sampled traces, and of those
+    Failure, over regions that the model's own reasoning names, each masked in turn: `dropped`, no step names it any
+    more, and `dropped, control`, none does with its control masked; `HALLUCINATED` and `COLLAPSED`; `unaligned`, the
+    share of the steps of both traces without a partner; the same of the sampled traces, and of those
     about the unmasked picture, which differ by chance alone.
     """
     found: dict[str, Tally] = {}
@@ -165,17 +167,18 @@ def _hit(row: Sequence[float], named: Sequence[int]) -> float:
 def _robustness(record: Record) -> dict[str, list[float]]:
     own = record["own"]
     if not own["right"]:
-        return {}
+        return {"right": [0.0]}
     said = _named_by(own)
     changed = [float(not masked["right"]) for masked, region, r in
                zip(record["masked"], record["regions"], range(len(record["regions"])), strict=True)
                if (r in said if region["relevant"] is None else region["relevant"])]
-    return {"stays right": [float(control["right"]) for control in record["controls"] if control],
+    return {"right": [1.0], "stays right": [float(control["right"]) for control in record["controls"] if control],
             "answer changes": changed}
 
 
 def _failures(record: Record, thresholds: Thresholds) -> dict[str, list[float]]:
-    own, found = record["own"], {HALLUCINATED: [], COLLAPSED: [], "unaligned": []}
+    own = record["own"]
+    found = {name: [] for name in ("dropped", "dropped, control", HALLUCINATED, COLLAPSED, "unaligned")}
     unmasked, *drawn = record["samples"] or [[]]
     for r in sorted(_named_by(own)):
         masked = record["masked"][r]
@@ -183,6 +186,9 @@ def _failures(record: Record, thresholds: Thresholds) -> dict[str, list[float]]:
         still = any(r in step["names"] and k in partner and r in masked["steps"][partner[k]]["names"]
                     for k, step in enumerate(own["steps"]))
         lost = own["well_formed"] and not masked["well_formed"]
+        found["dropped"].append(float(r not in _named_by(masked)))
+        if record["controls"][r]:
+            found["dropped, control"].append(float(r not in _named_by(record["controls"][r])))
         found[HALLUCINATED].append(float(masked["aligned"] >= thresholds.kept and still))
         found[COLLAPSED].append(float(masked["aligned"] < thresholds.collapsed or lost))
         found["unaligned"].append(1 - masked["aligned"])

@@ -17,12 +17,13 @@ MOST = 200
 _SIDE = 480
 
 
-def write_page(cases: Sequence[Case], records: Sequence[Record], fill: Fill, path: Path, title: str, summary: str
-               ) -> None:
+def write_page(cases: Sequence[Case], records: Sequence[Record], fill: Fill, path: Path, title: str, summary: str,
+               verdict: Sequence[str]) -> None:
     """Writes the self-contained page of some cases and their records, in one order.
 
     Args:
         summary: The figures as text.
+        verdict: Lines on the model, which stand above the pictures.
 
     Raises:
         ValueError: there is no record.
@@ -36,7 +37,7 @@ def write_page(cases: Sequence[Case], records: Sequence[Record], fill: Fill, pat
         items.append(record | {"pictures": shown, "samples": []})
         first += 1 + count
     left_out = f"\nthe page shows the first {MOST} of {len(records):,} pictures" if len(records) > MOST else ""
-    data = {"items": items, "summary": summary + left_out}
+    data = {"items": items, "summary": summary + left_out, "verdict": list(verdict)}
     pages.write(path, "crm", title, data, _pictures(cases[:MOST], fill), _SIDE)
 
 

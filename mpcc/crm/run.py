@@ -19,7 +19,7 @@ from mpcc.crm.cases import Case, read_pair_cases
 from mpcc.crm.figures import Thresholds, compared, figures
 from mpcc.crm.page import write_page
 from mpcc.crm.records import Record
-from mpcc.crm.told import summary
+from mpcc.crm.told import summary, verdict
 from mpcc.crm.visargs import is_visargs, read_visargs
 from mpcc.digests import file_digest
 from mpcc.eval_inputs import benchmark_file
@@ -90,7 +90,8 @@ def run(options: Namespace, config: Config, source: str, cases: Sequence[Case], 
     if ranks.first:
         write_lines(out / "crm.jsonl", made)
         write_text(out / "tables.txt", text + "\n")
-        write_page(cases, made, options.crm_fill, out / "page.html", f"Regions of the reasoning: {name}", text)
+        write_page(cases, made, options.crm_fill, out / "page.html", f"Regions of the reasoning: {name}", text,
+                   verdict(found, name, str(options.compare)))
         write_json(out / "scores.json", {"model": name, **found})
         print(f"{text}\nto leaf through: {out / 'page.html'}", flush=True)
     return found

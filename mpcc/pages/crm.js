@@ -6,9 +6,11 @@ let here = 0;
 
 const item = () => data.items[here];
 
-// The region of the largest effect on a step, and that effect in nats a token; null where nothing lowers it.
+const FAINT = 0.05;
+
+// The region of the largest effect on a step, and that effect in nats a token; null where none is worth FAINT.
 function strongest(row) {
-  const best = row.reduce((found, value, r) => (value !== null && value > (row[found] ?? 0) ? r : found), -1);
+  const best = row.reduce((found, value, r) => (value !== null && value > (row[found] ?? FAINT) ? r : found), -1);
   return best < 0 ? null : { region: best, value: row[best] };
 }
 
@@ -22,7 +24,8 @@ function go(to) {
   row.classList.add("here");
   row.scrollIntoView({ block: "nearest" });
   get("place").textContent = `picture ${here + 1} of ${data.items.length}`;
-  get("question").textContent = `${item().question} True: ${item().truth}. Said: ${item().own.given ?? "nothing readable"}.`;
+  get("question").textContent = item().question;
+  get("said").replaceChildren(answer(item().own), el("p", {}, `true: ${item().truth}`));
   showBoxes();
   showRegions();
   showTrace();
@@ -43,12 +46,20 @@ function showBoxes() {
 
 function showRegions() {
   get("regions").replaceChildren(...item().regions.map(({ text, control }, r) => {
-    const lost = item().own.right && !item().masked[r].right ? "; without it the answer is lost" : "";
-    const button = el("button", {}, `${r + 1}  ${text}${control ? "" : " (no control)"}${lost}`);
+    const lost = item().own.right && !item().masked[r].right ? "; masked, the answer is lost" : "";
+    const button = el("button", {}, `${r + 1}  ${text}${control ? "" : " (no control)"}${lost}`, stillNamed(r));
     button.style.borderLeftColor = colour(r);
     pointed(button, () => mask(r));
     return button;
   }));
+}
+
+// Whether a region that the model's own reasoning names is still named once it is masked.
+function stillNamed(r) {
+  const names = ({ steps }) => steps.some((step) => step.names.includes(r));
+  if (!names(item().own)) return "";
+  return names(item().masked[r]) ? el("span", { className: "wrong" }, "; masked, it is still named")
+    : el("span", { className: "right" }, "; masked, it is no longer named");
 }
 
 function showTrace() {
@@ -108,12 +119,16 @@ function mask(r) {
   });
   const gone = own.filter((_, i) => !told.pairs.some(([paired]) => paired === i));
   lines.push(...gone.map((step) => el("tr", { className: "alone" }, el("td", {}, step.text), el("td", {}, "(no partner)"))));
-  const verdict = told.right ? "right" : "wrong";
   get("detail").replaceChildren(
     el("h3", {}, `What is said without region ${r + 1}; ${Math.round(100 * told.aligned)} % of the steps aligned`),
     el("table", { className: "matrix small" },
       el("tr", {}, el("th", {}, "before"), el("th", {}, "after (bold: it still names the region)")), ...lines),
-    el("p", { className: verdict }, `answer: ${told.given ?? "nothing readable"} (${verdict})`));
+    answer(told));
+}
+
+function answer({ given, right }) {
+  const verdict = right ? "right" : "wrong";
+  return el("p", { className: verdict }, `answer: ${given ?? "nothing readable"} (${verdict})`);
 }
 
 function unmask() {
@@ -142,6 +157,7 @@ function step(by) {
 
 get("title").textContent = document.title;
 get("summary").textContent = data.summary;
+get("verdict").append(...data.verdict.map((line) => el("li", {}, line.replace(/^- /, ""))));
 get("list").append(...data.items.map(({ id, own, truth }, i) => {
   const row = el("button", { className: `row ${own.right ? "right" : "wrong"}`, title: id, tabIndex: -1 }, truth);
   row.addEventListener("click", () => { go(i); row.blur(); });

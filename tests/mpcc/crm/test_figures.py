@@ -41,6 +41,7 @@ def test_a_region_is_compared_with_its_control_where_it_has_one():
 def test_robustness_counts_right_answers_only():
     found = tallies([record(), record("b", own=trace([("A cup.", [0])], "cat", right=False))])
     assert found["stays right"] == {"a": (1, 1)} and found["answer changes"] == {"a": (1, 2)}
+    assert found["right"] == {"a": (1, 1), "b": (0, 1)}
     unknown = record()
     for region in unknown["regions"]:
         region["relevant"] = None
@@ -56,6 +57,18 @@ def test_a_masked_region_that_is_still_named_in_its_place_is_hallucinated():
     assert tallies([made], Thresholds(kept=0.7))[HALLUCINATED] == {"a": (1, 2)}
     made["masked"][1] |= {"aligned": 1.0, "pairs": [[0, 0], [2, 2]]}
     assert tallies([made])[HALLUCINATED] == {"a": (0, 2)}, "the step that names it has no partner"
+
+
+def test_a_clue_is_dropped_where_no_step_names_it_any_more():
+    made = record()
+    assert tallies([made])["dropped"] == {"a": (1, 2)} and tallies([made])["dropped, control"] == {"a": (0, 1)}
+    for masked in made["masked"]:
+        masked["steps"] = [{"text": "It.", "names": []}] * 2 + [{"text": "A saddle.", "names": [1]}]
+    assert tallies([made])["dropped"] == {"a": (1, 2)}, "any step counts, in its place or not"
+    made["controls"][0]["steps"] = []
+    assert tallies([made])["dropped, control"] == {"a": (1, 1)}
+    made["own"]["steps"][0]["names"] = []
+    assert tallies([made])["dropped"] == {"a": (0, 1)}, "what was not named cannot be dropped"
 
 
 def test_a_trace_that_falls_apart_or_loses_its_format_has_collapsed():

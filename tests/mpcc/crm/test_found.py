@@ -11,6 +11,7 @@ ROWS = {"hit@1 on the name": "hit@1, name", "… on the whole step": "hit@1, ste
         "relevant region over its control, on the answer": "answer over control",
         "right answers that stay right, a control masked": "stays right",
         "right answers lost, a relevant region masked": "answer changes",
+        "clues named, dropped once masked": "dropped", "… once a control is masked": "dropped, control",
         "structure kept, evidence hallucinated": "structure kept, evidence hallucinated",
         "grounded but collapsing": "grounded but collapsing"}
 MODELS = ("base", "default-0", "default-1", "filled-0")
@@ -26,7 +27,7 @@ def test_the_table_is_that_of_the_results():
             figure = found["figures"][key]
             interval = "" if key == "chance" else f" [{figure['low']:.1f}, {figure['high']:.1f}]"
             assert cell.strip() == f"{figure['percent']:.1f}{interval}", (row, cell)
-    gap = scores[3]["compared"]["structure kept, evidence hallucinated"]
-    assert f"{gap['difference']:.1f} points" in page and f"[{gap['low']:.1f}, {gap['high']:.1f}]" in page
+    gap = scores[3]["compared"]["dropped"]
+    assert f"{-gap['difference']:.1f} points" in page and f"[{-gap['high']:.1f}, {-gap['low']:.1f}]" in page
     alike = scores[1]["compared"]["hit@1, name"]
     assert f"+{alike['difference']:.1f} [{alike['low']:.1f}, {alike['high']:.1f}]" in page

@@ -27,7 +27,8 @@ def page(tmp_path_factory):
     wrong["own"] |= {"right": False, "given": None}
     wrong["truth"] = EVIL
     wrong["masked"][0] |= {"pairs": [[1, 1], [2, 2]], "aligned": 2 / 3}
-    write_page([Pictures()] * 2, [record("a"), wrong], "mean", path, "Regions", "hit@1 100.0 " + EVIL)
+    write_page([Pictures()] * 2, [record("a"), wrong], "mean", path, "Regions", "hit@1 100.0 " + EVIL,
+               ["a model: GROUNDED", "- because " + EVIL])
     return path
 
 
@@ -50,11 +51,16 @@ def test_a_picture_is_embedded_once_and_once_more_for_each_region(page):
 
 def test_only_the_first_pictures_are_shown_and_that_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(crm_page, "MOST", 1)
-    write_page([Pictures()] * 2, [record("a"), record("b")], "mean", tmp_path / "x.html", "Regions", "figures")
+    write_page([Pictures()] * 2, [record("a"), record("b")], "mean", tmp_path / "x.html", "Regions", "figures", [])
     text = (tmp_path / "x.html").read_text(encoding="utf-8")
     assert text.count('id="picture-') == 3 and "the page shows the first 1 of 2 pictures" in text
     with pytest.raises(ValueError, match="there is no picture to show"):
-        write_page([], [], "mean", tmp_path / "y.html", "Regions", "figures")
+        write_page([], [], "mean", tmp_path / "y.html", "Regions", "figures", [])
+
+
+def test_the_verdict_is_in_sight_and_each_region_says_whether_it_is_still_named(browser):
+    assert texts(browser, "#verdict li") == ["a model: GROUNDED", "because " + EVIL]
+    assert texts(browser, "#regions button span") == ["; masked, it is no longer named", "; masked, it is still named"]
 
 
 def test_steps_are_tinted_by_the_region_they_depend_on_and_show_their_row(browser):
@@ -77,4 +83,4 @@ def test_a_region_shows_its_masked_picture_and_the_changed_trace(browser):
     browser.press("j", "1")
     assert texts(browser, "#detail tr.alone td") == [
         "(no partner)", "A fork is left of the box.", "A cup is left of the box.", "(no partner)"]
-    assert "nothing readable" in browser.text("#question")
+    assert texts(browser, "#said p") == ["answer: nothing readable (wrong)", "true: " + EVIL]
