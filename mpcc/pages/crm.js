@@ -46,7 +46,7 @@ function showBoxes() {
 
 function showRegions() {
   get("regions").replaceChildren(...item().regions.map(({ text, control }, r) => {
-    const lost = item().own.right && !item().masked[r].right ? "; masked, the answer is lost" : "";
+    const lost = item().own.right && !item().masked[r].right ? " · masked, the answer is lost" : "";
     const button = el("button", {}, `${r + 1}  ${text}${control ? "" : " (no control)"}${lost}`, stillNamed(r));
     button.style.borderLeftColor = colour(r);
     pointed(button, () => mask(r));
@@ -58,8 +58,8 @@ function showRegions() {
 function stillNamed(r) {
   const names = ({ steps }) => steps.some((step) => step.names.includes(r));
   if (!names(item().own)) return "";
-  return names(item().masked[r]) ? el("span", { className: "wrong" }, "; masked, it is still named")
-    : el("span", { className: "right" }, "; masked, it is no longer named");
+  return names(item().masked[r]) ? el("span", { className: "wrong" }, " · masked, it is still named")
+    : el("span", { className: "right" }, " · masked, it is no longer named");
 }
 
 function showTrace() {
