@@ -60,7 +60,8 @@ def test_only_the_first_pictures_are_shown_and_that_is_said(tmp_path, monkeypatc
 
 def test_the_verdict_is_in_sight_and_each_region_says_whether_it_is_still_named(browser):
     assert texts(browser, "#verdict li") == ["a model: GROUNDED", "because " + EVIL]
-    assert texts(browser, "#regions button span") == [" · masked, it is no longer named", " · masked, it is still named"]
+    assert texts(browser, "#regions button span") == [
+        " · masked, it is no longer named", " · masked, it is still named"]
 
 
 def test_steps_are_tinted_by_the_region_they_depend_on_and_show_their_row(browser):
