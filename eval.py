@@ -46,6 +46,7 @@ from minigrpo.replica import compute_dtype
 from minigrpo.rollout import answer
 from mpcc import blink, blink_table, report, signatures
 from mpcc.comparison import compare, read_comparable
+from mpcc.crm import identification
 from mpcc.crm import run as crm
 from mpcc.digests import file_digest, model_digest
 from mpcc.eval_inputs import benchmark_file, id_names, read_items, read_traces
@@ -190,14 +191,14 @@ def score_benchmark(options: Namespace, config: Config, path: str, ranks: Ranks,
 
 
 def score_regions(options: Namespace, config: Config, path: str, ranks: Ranks, until_done: ExitStack) -> dict[str, Any]:
-    """Which regions each step of the model's reasoning rests on (`mpcc.crm`)."""
-    source, cases = ranks.first_does(lambda: crm.read_cases(options, config))
-    theirs = crm.read_records(options.compare) if options.compare else []
+    """Which regions each step of the model's reasoning rests on (`mpcc.crm`); or the questions of a negative set."""
+    asked = identification if ranks.first_does(lambda: identification.is_named(options)) else crm
+    source, cases = ranks.first_does(lambda: asked.read_cases(options, config))
+    theirs = asked.read_records(options.compare) if options.compare else []
     out = hold(options, path, ranks, until_done)
     vlm, weights = load(config, path, ranks), ranks.first_does(lambda: model_digest(path))
-    print_first(ranks, f"{label(path)} on {len(cases):,} pictures of {source}, regions masked one at a time "
-                       f"({options.crm_fill})")
-    return crm.run(options, config, source, cases, theirs, vlm, label(path), weights, out, ranks)
+    print_first(ranks, f"{label(path)} on {asked.about(options, source, cases)}")
+    return asked.run(options, config, source, cases, theirs, vlm, label(path), weights, out, ranks)
 
 
 def chosen_modes(options: Namespace) -> tuple[Mode, ...]:

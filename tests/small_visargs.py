@@ -1,4 +1,4 @@
-"""Five VisArgs records written by hand, with pictures drawn for them."""
+"""Five VisArgs records and their negative set, written by hand, with pictures drawn for them."""
 
 import json
 
@@ -38,9 +38,33 @@ RECORDS = [
      "reasoning_steps": ["(VP1 -> IC1): The air is bad.", "(VP2, IC1 -> C): Smoke makes nature die."]},
 ]
 
+NEGATIVES = [
+    {"url": RECORDS[0]["url"], "negativeset": [
+        {"description": RECORDS[0]["conclusion"],
+         "easy_vp_options": ["A clock melts.", "A turtle swims in the sea.", "A child sits there."], "easy_answer": 1,
+         "hard_semantic_vp_options": ["A turtle swims in the sea.", "The sea is calm.", "The sky is grey."],
+         "hard_semantic_answer": 0},
+        {"description": RECORDS[0]["conclusion"],
+         "easy_vp_options": ["A flower wilts.", "A man runs.", "A plastic bag floats beside it."], "easy_answer": 2,
+         "hard_semantic_vp_options": ["The sky is grey.", "A plastic bag floats beside it.", "The sea is calm."],
+         "hard_semantic_answer": 1}]},
+    {"url": RECORDS[1]["url"], "negativeset": [
+        {"description": RECORDS[1]["conclusion"],
+         "easy_vp_options": ["A man runs.", "A tree has a lung's form.", "A chimney smokes."], "easy_answer": 0,
+         "hard_semantic_vp_options": ["A bird sits on a fence.", "The ground is bare.", "A man runs."],
+         "hard_semantic_answer": 2}]},
+    {"url": RECORDS[2]["url"], "negativeset": []},
+    {"url": RECORDS[3]["url"], "negativeset": [
+        {"description": RECORDS[3]["conclusion"],
+         "easy_vp_options": ["A flower wilts.", "A phone is a cage.", "A turtle swims."], "easy_answer": 1}]},
+    {"url": RECORDS[4]["url"], "negativeset": [
+        {"description": RECORDS[4]["conclusion"],
+         "easy_vp_options": ["A chimney smokes.", "A clock melts.", "A man runs."], "easy_answer": 0}]},
+]
 
-def write_visargs(folder, records=RECORDS):
-    """Writes visargs.json and its pictures of 100 x 80, the boxes in colours, into `images`; the file's path."""
+
+def write_visargs(folder, records=RECORDS, negatives=NEGATIVES):
+    """Writes visargs.json, negatives.json and `images` of 100 x 80 with the boxes in colours; the first's path."""
     (folder / "images").mkdir()
     for number, record in enumerate(RECORDS):
         picture = Image.new("RGB", (100, 80), (200, 210, 220 - 20 * number))
@@ -49,4 +73,5 @@ def write_visargs(folder, records=RECORDS):
             ImageDraw.Draw(picture).ellipse((x, y, x + w - 1, y + h - 1), fill=(60 * place, 90, 30 + 40 * number))
         picture.save(folder / "images" / record["url"].partition("?")[0].rpartition("/")[2])
     (folder / "visargs.json").write_text(json.dumps(records))
+    (folder / "negatives.json").write_text(json.dumps(negatives))
     return folder / "visargs.json"

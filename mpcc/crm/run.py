@@ -49,6 +49,11 @@ def read_cases(options: Namespace, config: Config) -> tuple[str, list[Case]]:
     return str(file), cases[: options.limit or None]
 
 
+def about(options: Namespace, source: str, cases: Sequence[Case]) -> str:
+    """What is asked, in words."""
+    return f"{len(cases):,} pictures of {source}, regions masked one at a time ({options.crm_fill})"
+
+
 def read_records(folder: Path) -> list[Record]:
     """The records of another eval.py --crm. Raises FileNotFoundError, ValueError where the folder holds none."""
     if not (folder / "crm.jsonl").is_file():

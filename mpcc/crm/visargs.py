@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -33,6 +34,8 @@ from mpcc.outlines import Box
 from mpcc.pictures import inside, picture_size
 from mpcc.reading import Rejected, read_json, shown, unfit
 
+T = TypeVar("T")
+
 QUESTION = (
     "This image makes an argument. Which conclusion does it argue for? Reason in <think> </think>, one sentence for "
     "each step, then state the conclusion in <answer> </answer>."
@@ -44,37 +47,64 @@ _TARGET = re.compile(r"\s*(?:(IC)\s*(\d+)|C)\s*", re.IGNORECASE)
 
 def is_visargs(content: Any) -> bool:
     """Whether parsed JSON is a list of VisArgs records."""
-    return isinstance(content, list) and bool(content) and all(
+    return isinstance(content, list) and any(
         isinstance(record, dict) and "visual_premises" in record for record in content)
 
 
 def read_visargs(file: Path, images: Path | None, seed: int = 0) -> list[Case]:
-    """The cases of a file of VisArgs records. What is wrong, and what has no picture, is left out, counted and listed.
+    """The cases of a file of VisArgs records; see `each_record`."""
+    return each_record(file, images, "name a JSON list of VisArgs records", partial(_case, seed))
+
+
+def each_record(file: Path, images: Path | None, hint: str, made: Callable[..., T]) -> list[T]:
+    """What is made of each record of a file. What is wrong, and what has no picture, is left out, counted and listed.
 
     Args:
         images: The folder of the pictures; by default `images` beside the file.
+        hint: What to do where there is no such file.
+        made: Of a record, its name in messages, its place, the folder, and the pictures' own names by url.
 
     Raises:
         FileNotFoundError: the file or the folder is missing.
         ValueError: no record is left; names the first reason.
     """
-    content = read_json(file, "name a JSON list of VisArgs records")
+    content = read_json(file, hint)
     folder = images or file.parent / "images"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: name that of the pictures with --images")
     names = read_json(folder / "images.json", "") if (folder / "images.json").is_file() else {}
     if not isinstance(names, dict):
         raise ValueError(f"{folder / 'images.json'} is not an object url -> file name")
-    rejected, cases = Rejected(file, "records", 1.0), []
+    rejected, found = Rejected(file, "records", 1.0), []
     for place, record in enumerate(content):
+        where = f"{file}[{place}]"
         try:
-            cases.append(_case(record, f"{file}[{place}]", f"visargs/{place}", folder, names, seed))
+            if not isinstance(record, dict):
+                raise ValueError(f"{where} is not an object")
+            found.append(made(record, where, place, folder, names))
         except (ValueError, FileNotFoundError) as error:
             rejected.add(error)
-    if not cases:
+    if not found:
         raise ValueError(f"{rejected.reasons[0]}; of {len(content)} records none is left")
     rejected.settle(len(content))
-    return cases
+    return found
+
+
+def find_picture(record: Mapping[str, Any], where: str, folder: Path, names: Mapping[str, Any]
+                 ) -> tuple[Path, tuple[int, int]]:
+    """The picture of a record, and its (W, H) in pixels. Raises FileNotFoundError, ValueError where there is none."""
+    if not (url := text_field(record, "url", where)):
+        raise ValueError(f"{where} lacks url")
+    name = names.get(url) or PurePosixPath(unquote(urlsplit(url).path)).name
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{where}: url {shown(url)} names no picture; give images.json its file name")
+    try:
+        picture = inside(folder, name)
+        return picture, picture_size(picture)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{where}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: cannot read {folder / name} as an image: {error}") from error
 
 
 def rests_on(steps: Sequence[str], visual: int, commonsense: int, where: str) -> list[tuple[str, tuple[int, ...]]]:
@@ -105,25 +135,16 @@ def rests_on(steps: Sequence[str], visual: int, commonsense: int, where: str) ->
     return found
 
 
-def _case(record: Mapping[str, Any], where: str, id: str, folder: Path, names: Mapping[str, Any], seed: int) -> Case:
-    url, conclusion = text_field(record, "url", where), text_field(record, "conclusion", where)
-    if not url or not conclusion:
-        raise ValueError(f"{where} lacks {'conclusion' if url else 'url'}")
+def _case(seed: int, record: Mapping[str, Any], where: str, place: int, folder: Path, names: Mapping[str, Any]) -> Case:
+    if not (conclusion := text_field(record, "conclusion", where)):
+        raise ValueError(f"{where} lacks conclusion")
     premises, known, steps = (text_list(record, field, where)
                               for field in ("visual_premises", "commonsense_premises", "reasoning_steps"))
     if not premises or not steps:
         raise ValueError(f"{where} lacks {'reasoning_steps' if premises else 'visual_premises'}")
-    name = names.get(url) or PurePosixPath(unquote(urlsplit(url).path)).name
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"{where}: url {shown(url)} names no picture; give images.json its file name")
-    try:
-        picture = inside(folder, name)
-        size = picture_size(picture)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{where}: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{where}: cannot read {folder / name} as an image: {error}") from error
-    boxes = _boxes(record, len(premises), ImageEntry(0, name, *size), where)
+    picture, size = find_picture(record, where, folder, names)
+    id = f"visargs/{place}"
+    boxes = _boxes(record, len(premises), ImageEntry(0, picture.name, *size), where)
     annotated = rests_on(steps, len(premises), len(known), where)
     for text in (conclusion, *(step for step, _ in annotated)):
         if reason := unfit(text):
