@@ -174,7 +174,8 @@ def summary(found: Mapping[str, Any], name: str, asked: str, other: str = "") ->
     return grid(f"{name}: which sight supports the conclusion? {asked}", head, rows)
 
 
-def _questions(record: Mapping[str, Any], where: str, place: int, folder: Path, names: Mapping[str, Any]) -> list[Question]:
+def _questions(record: Mapping[str, Any], where: str, place: int, folder: Path, names: Mapping[str, Any]
+               ) -> list[Question]:
     asked = record.get("negativeset")
     if not isinstance(asked, list):
         raise ValueError(f"{where}: negativeset = {shown(asked)} is not a list of questions")
