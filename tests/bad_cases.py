@@ -1,6 +1,6 @@
 """The table of bad inputs: entry point, command line, what must be said, exit code. `bad_files` makes the inputs."""
 
-from bad_files import BODIES, PAIRS, TOML, door_class
+from bad_files import BODIES, PAIRS, QUESTIONS, TOML, VISARGS, door_class
 from bad_inputs import Case
 from running import SMALL, words
 
@@ -112,6 +112,23 @@ EVAL += _options("eval.py", {
     "--crm-kept 2", f"{CRM} {{b}}/b-one.json --compare {{b}}/empty": "crm.jsonl", "--crm --blink x": "two evaluations",
     f"{CRM} {{b}}/b-good.json --task.mask polygon": "mask",
 }, 1) + _options("eval.py", {f"{CRM} {{b}}/b-good.json --crm-fill red": "invalid choice"}, 2)
+CRM = "--model {b}/models/vl --out {run} --crm {b}"
+EVAL += [Case("eval.py", f"{CRM}/v-{name}.json", rf"v-{name}\.json\[0\]") for name in VISARGS]
+EVAL += [Case("eval.py", f"{CRM}/n-{name}.json", rf"n-{name}\.json") for name in (*QUESTIONS, "list", "object", "none",
+                                                                                "kinds")]
+EVAL += _options("eval.py", {
+    f"{CRM}/visargs.json --images {{b}}/nowhere": "nowhere is not a folder",
+    f"{CRM}/negatives.json --images {{b}}/nowhere": "nowhere is not a folder",
+    f"{CRM}/b-good.json --images {{b}}/nowhere": "nowhere is not a folder",
+    f"{CRM}/b-good.json": "val2017 is not a folder", f"{CRM}/b-good.json --images {{b}}/images": "1.png",
+    f"{CRM}/negatives.json --crm-fill blur": "--crm-fill concerns masked regions",
+    f"{CRM}/negatives.json --task.mask box_hard": "--task.mask concerns masked regions",
+    f"{CRM}/negatives.json --compare {{b}}/empty": "empty: it holds no answers.jsonl",
+    "--crm --crm-collapsed -0.1": "--crm-collapsed -0.1 is no share", "--crm --held-out": "two evaluations",
+    "--crm --kinds free": "--kinds does not count for regions",
+    "--crm --benchmark {b}/b-good.json": "--benchmark does not count for regions",
+    "--crm-fill blur": "--crm-fill does not count for a benchmark",
+}, 1) + _options("eval.py", {"--crm --crm-samples many": "invalid int"}, 2)
 MMRPT = f"--task mpcc.mmrpt.task:MMRPT {TOY} --model.path {{b}}/models/vl"
 TRAIN += _options("train.py", {
     f"{MMRPT} --task.quantile 2": "quantile = 2", f"{MMRPT} --task.held_out -1": "held_out = -1",

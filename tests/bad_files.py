@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_benchmark import our_pair
 from small_coco import annotation, write_split
+from small_visargs import NEGATIVES, RECORDS, write_visargs
 
 TOML = {
     "section": "[runs]\nsteps = 1\n", "broken": "[run\n", "key": "[run]\nstep = 1\n", "type": '[run]\nsteps = "two"\n',
@@ -84,6 +85,7 @@ def write_inputs(base: Path) -> None:
     _models(base / "models")
     _coco(base)
     _benchmarks(base)
+    _visargs(base)
     _runs(base)
 
 
@@ -158,6 +160,35 @@ def _benchmarks(base: Path) -> None:
     (base / "b-list.json").write_text("[3]", encoding="utf-8")
     (base / "b-text.json").write_text('"x"', encoding="utf-8")
     (base / "b-bytes.json").write_bytes(b"\xff\xfe\x00")
+
+
+VISARGS = {
+    "url": {"url": ""}, "unnamed": {"url": "https://example.org/"}, "gone": {"url": "https://example.org/gone.png"},
+    "conclusion": {"conclusion": None}, "premises": {"visual_premises": "a turtle"},
+    "nopremise": {"visual_premises": []},
+    "boxes": {"b_box": RECORDS[0]["b_box"][:1]}, "corner": {"b_box": [[1, 2, 3, 4]] * 2},
+    "minus": {"b_box": [{"startX": 1, "startY": 2, "w": -3, "h": 4}] * 2},
+    "outside": {"b_box": [{"startX": 90, "startY": 2, "w": 90, "h": 4}] * 2},
+    "unknown": {"reasoning_steps": ["(VP9 -> C): So it is."]}, "early": {"reasoning_steps": ["(IC1 -> C): So it is."]},
+    "grammar": {"reasoning_steps": ["So it is."]}, "tag": {"conclusion": "It is <answer> so."},
+}
+"""Name of a file with one VisArgs record → what is wrong with it."""
+QUESTIONS = {
+    "place": {"easy_answer": 3}, "letter": {"easy_answer": "B"}, "two": {"easy_vp_options": ["a", "b"]},
+    "same": {"easy_vp_options": ["a", "a", "b"]}, "text": {"easy_vp_options": "a"}, "description": {"description": 3},
+}
+"""Name of a negative set with one question → what is wrong with it."""
+
+
+def _visargs(base: Path) -> None:
+    write_visargs(base)
+    question = {"description": "It is so.", "easy_vp_options": ["a", "b", "c"], "easy_answer": 1}
+    asked = {name: [question | changed] for name, changed in QUESTIONS.items()}
+    asked |= {"list": 3, "object": [3], "none": [], "kinds": [{"description": "It is so."}]}
+    for name, changed in VISARGS.items():
+        (base / f"v-{name}.json").write_text(json.dumps([RECORDS[0] | changed]), encoding="utf-8")
+    for name, questions in asked.items():
+        (base / f"n-{name}.json").write_text(json.dumps([NEGATIVES[0] | {"negativeset": questions}]), encoding="utf-8")
 
 
 def _runs(base: Path) -> None:
