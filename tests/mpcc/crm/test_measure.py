@@ -104,3 +104,10 @@ def test_scoring_and_greedy_traces_cost_one_forward_and_one_generation_a_view(ca
     rows.clear()
     measure(policy, [case, replace(case, id="b")], None, "mean", GREEDY)
     assert rows == {name: 2 * (masked + 1) * count for name, count in once.items()}
+    rows.clear()
+    generate(policy.vlm, [prompt], 2, replace(GREEDY, temperature=1.0))
+    drawn, named = dict(rows), 2
+    rows.clear()
+    measure(policy, [case], None, "mean", GREEDY, samples=2)
+    assert rows == {name: (masked + 1) * count + (named + 1) * drawn[name] for name, count in once.items()}, (
+        "sampled traces of a view share one prefill, and controls have none")

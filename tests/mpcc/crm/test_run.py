@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from running import evaluate, launch, lines
+from running import ROOT, evaluate, launch, lines
 from small_benchmark import our_pair
 from small_coco import ANNOTATIONS, pair, pairs_file, write_split
 from small_visargs import write_visargs
@@ -13,6 +13,7 @@ from mpcc.eval_options import default_out, read_options
 from mpcc.formats import write_pairs
 from mpcc.task import MaskedPrediction
 
+REAL = ROOT.parent / "shared" / "data" / "coco"
 FEW = ("--rollout.max_new_tokens", "12", "--mode", "base")
 
 
@@ -78,6 +79,17 @@ def test_pairs_of_training_are_read_too(small, score):
     pairs_file(small / "pairs.json", pair(), pair(file_name="3.png", bbox=[20, 20, 40, 40], category_name="stop sign"))
     out, error = score("--crm", "pairs.json", "--images", "val2017", "--crm-fill", "blur", "--out", "out")
     assert not error and len(lines(small / "out", "crm")) == 1, "the second has nothing but what is hidden, and a crowd"
+
+
+@pytest.mark.skipif(not (REAL / "val2017").is_dir(), reason="the real COCO images are not here")
+def test_real_images_of_coco_run_to_the_page_with_their_other_instances_as_regions(small, score):
+    """A handbag is hidden: its bench, whose box holds it, is no region, and the people far behind are too small."""
+    pairs_file(small / "pairs.json", pair(file_name="000000349184.jpg", bbox=[233, 286, 28, 153],
+                                          category_name="handbag"))
+    out, error = score("--crm", "pairs.json", "--images", str(REAL / "val2017"), "--out", "out")
+    (record,) = lines(small / "out", "crm")
+    assert not error and (small / "out/page.html").is_file() and record["size"] == [428, 640]
+    assert [region["text"] for region in record["regions"]] == ["person"]
 
 
 def test_visargs_runs_to_its_page_with_the_annotated_steps_as_truth(small, score):
