@@ -31,44 +31,41 @@ END = {"evaluation": 0.5, "export": 0.05}
 OPTIONS = ["--run.save_every", "2", "--task.held_out", "20", "--rollout.prompts_per_step", "4"]
 
 
-def child(mark: str, arguments: list[str]) -> None:
-    """train.py, but that its first rank writes down in a file which part of the run it is in."""
+def child(mark: str, part_wanted: str, after: str, arguments: list[str]) -> None:
+    """train.py, but that its first rank makes a file once it enters this part of the run, so many steps being done."""
     import train
     from minigrpo import saving
     from minigrpo.log import RunLog
 
-    file, first = os.open(mark, os.O_WRONLY), os.environ.get("RANK", "0") == "0"
+    run, first = Path(arguments[arguments.index("--run.dir") + 1]), os.environ.get("RANK", "0") == "0"
 
-    def marked(owner: object, name: str, part: str) -> None:
+    def marked(owner: object, name: str) -> None:
         function = getattr(owner, name)
 
         @functools.wraps(function)
         def wrapped(*args, **options):
-            tell(part)
-            try:
-                return function(*args, **options)
-            finally:
-                tell("other")
+            if first and steps_done(run) >= int(after):
+                Path(mark).touch()
+            return function(*args, **options)
 
         setattr(owner, name, wrapped)
-
-    def tell(part: str) -> None:
-        if first:
-            os.pwrite(file, part.ljust(16).encode(), 0)
 
     for owner, name, part in [(train, "sample_groups", "rollout"), (train, "update", "update"),
                               (saving, "write", "saving"), (RunLog, "step", "logging"), (train, "answer", "evaluation"),
                               (train, "export", "export")]:
-        marked(owner, name, part)
+        if part == part_wanted:
+            marked(owner, name)
     sys.argv = ["train.py", *arguments]
     train.main()
 
 
-def start(folder: Path, mark: Path, arguments: list[str]) -> subprocess.Popen:
+def start(folder: Path, arguments: list[str], mark: Path = Path("none"), part: str = "none",
+          after: int = 0) -> subprocess.Popen:
     """The run on two ranks, in a process group of its own."""
-    mark.write_text("begins".ljust(16))
+    mark.unlink(missing_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d",
-               "--rdzv-endpoint", "localhost:0", str(Path(__file__).resolve()), "--child", str(mark), *arguments]
+               "--rdzv-endpoint", "localhost:0", str(Path(__file__).resolve()), "--child", str(mark), part, str(after),
+               *arguments]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     with open(folder / "errors.txt", "wb") as errors:
         return subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
@@ -86,10 +83,10 @@ def steps_done(run: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-def kill(process: subprocess.Popen, run: Path, mark: Path, part: str, after: int, delay: float) -> bool:
-    """Kills every process of the run in this part, once so many steps are done; False where it ended before."""
+def kill(process: subprocess.Popen, mark: Path, delay: float) -> bool:
+    """Kills every process of the run so many seconds after the mark is made; False where it ended before."""
     while process.poll() is None:
-        if mark.read_text().strip() == part and steps_done(run) >= after:
+        if mark.exists():
             time.sleep(delay)
             kill_all(process)
             return True
@@ -123,16 +120,16 @@ def main(argv: list[str] | None = None) -> None:
         folder, killed = Path(folder), Counter()
         quiet, run, mark = folder / "quiet", folder / "run", folder / "mark"
         common = [*OPTIONS, "--run.steps", str(options.steps), "--run.resume", "auto"]
-        if start(folder, mark, ["--run.dir", str(quiet), *common]).wait():
+        if start(folder, ["--run.dir", str(quiet), *common]).wait():
             sys.exit(f"the quiet run failed:\n{said(folder)}")
         for number, (part, after) in enumerate(plan, 1):
-            process = start(folder, mark, ["--run.dir", str(run), *common])
-            done = kill(process, run, mark, part, after, draw.uniform(0, (LOOP | END)[part]))
+            process = start(folder, ["--run.dir", str(run), *common], mark, part, after)
+            done = kill(process, mark, draw.uniform(0, (LOOP | END)[part]))
             if not done and process.returncode:
                 sys.exit(f"start {number} failed:\n{said(folder)}")
             killed[part if done else "too late"] += 1
             print(f"kill {number}/{len(plan)}: in {part}, {steps_done(run)} steps done", flush=True)
-        if start(folder, mark, ["--run.dir", str(run), *common]).wait():
+        if start(folder, ["--run.dir", str(run), *common]).wait():
             sys.exit(f"the last start failed:\n{said(folder)}")
         expected, found = contents(quiet), contents(run)
         wrong = [name for name in expected if expected[name] != found[name]]
@@ -144,6 +141,6 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], sys.argv[3:])
+        child(*sys.argv[2:5], sys.argv[5:])
     else:
         main()
