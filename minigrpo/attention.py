@@ -59,20 +59,52 @@ AttentionInterface.register(LANGUAGE, attend)
 AttentionInterface.register(VISION, attend_windows)
 
 
+class KeptPrompt:
+    """Keys and values of a prompt that stands apart: computed once, read by every batch of its group, and led back
+    through the prompt once.
+
+    What reads them gets leaves of the autograd graph, in which the gradients of all batches add up.
+    """
+
+    def __init__(self) -> None:
+        self.made: dict[int, tuple[Tensor, Tensor]] = {}  # by layer, keys and values [1, H_kv, P, D]
+        self.leaves: dict[int, tuple[Tensor, Tensor]] = {}
+        self.hidden: Tensor | None = None  # [1, P, width]
+
+    def write(self, layer: int, key: Tensor, value: Tensor, spans: tuple[Span, ...]) -> None:
+        """Takes over what a layer makes of the prompt; not again where checkpointing computes the layer anew."""
+        if layer not in self.made:
+            self.made[layer] = key, value
+            self.leaves[layer] = tuple(x.detach().requires_grad_(x.requires_grad) for x in (key, value))
+
+    def backward(self) -> None:
+        """The backward pass of the prompt, after those of all that read it; none where nothing needs gradients."""
+        pairs = [(made, leaf.grad) for layer, both in self.made.items()
+                 for made, leaf in zip(both, self.leaves[layer], strict=True) if leaf.grad is not None]
+        if pairs:  # the last output has no gradient of its own, but FSDP gathers a layer once its output gets one
+            made, gradients = zip(*pairs, (self.hidden, torch.zeros_like(self.hidden)), strict=True)
+            torch.autograd.backward(made, gradients)
+
+
 class PackedLayout:
     """Attention over a `Packed` sequence.
 
     Args:
         packed: The layout of the sequence.
         varlen: A variable-length flash kernel; None pads sequences of like length together.
-        cache: Receives keys and values (prefill).
+        cache: Receives keys and values of the prompts (prefill).
+        kept: Those of the prompt that stands apart, if one does.
     """
 
-    def __init__(self, packed: Packed, varlen: Varlen | None = None, cache: KVCache | None = None) -> None:
-        self.spans, self.cache, self.varlen = packed.spans, cache, varlen
-        device, sequences = packed.input_ids.device, _sequences(packed.spans)
+    def __init__(self, packed: Packed, varlen: Varlen | None = None, cache: KVCache | KeptPrompt | None = None,
+                 kept: KeptPrompt | None = None) -> None:
+        if packed.prompt is not None and kept is None:
+            raise ValueError("a batch whose prompt stands apart needs its keys and values: see policy.with_prompts")
+        self.spans, self.cache, self.varlen, self.kept = packed.spans, cache, varlen, kept
+        before = 0 if packed.prompt is None else packed.prompt.input_ids.shape[1]  # keys that have no query here
+        device, sequences = packed.input_ids.device, _sequences(packed.spans, before)
         if varlen is None:
-            self.buckets = Buckets(sequences, device)
+            self.buckets = Buckets(sequences, device, before)
         else:
             self.ranges = _varlen_ranges(sequences, device)
 
@@ -80,6 +112,8 @@ class PackedLayout:
         """Output [1, T, H, D] of one layer."""
         if self.cache is not None:
             self.cache.write(layer, key, value, self.spans)
+        if self.kept is not None:
+            key, value = (torch.cat(both, dim=2) for both in zip(self.kept.leaves[layer], (key, value), strict=True))
         if self.varlen is None:
             return self.buckets.attend(query, key, value, scale)
         keys, cu_q, cu_k, max_q, max_k = self.ranges
@@ -88,15 +122,18 @@ class PackedLayout:
         return self.varlen(q.contiguous(), k, v, cu_q, cu_k, max_q, max_k, scale)[None]
 
 
-def _sequences(spans: tuple[Span, ...]) -> list[Rows]:
-    """Every prompt as a sequence of its own, and every completion after the prompt it shares, in packed order."""
+def _sequences(spans: tuple[Span, ...], before: int) -> list[Rows]:
+    """Every prompt as a sequence of its own, and every completion after the prompt it shares, in packed order.
+
+    Where a prompt stands apart, its rows are the first `before`, and all completions share them.
+    """
     sequences = []
     for span in spans:
-        prompt, row = range(span.start, span.prompt_end), span.prompt_end
+        prompt, row = range(before + span.start, before + span.prompt_end), before + span.prompt_end
         if prompt:
             sequences.append(Rows(range(0), prompt))
         for n in span.lengths:
-            sequences.append(Rows(prompt, range(row, row + n)))
+            sequences.append(Rows(prompt or range(before), range(row, row + n)))
             row += n
     return sequences
 

@@ -34,6 +34,12 @@ def keep_freed_memory() -> None:
         mallopt(mmap_max, 0)
 
 
+def give_back_freed_memory() -> None:
+    """Gives pages that no tensor lies in back to the system: what is kept grows to the largest step there ever was."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def has_slow_products() -> bool:
     """Whether this CPU has AVX-512 and torch would not use it: on AMD's, where that was measured."""
     backends = torch.backends

@@ -34,9 +34,14 @@ class Rows:
 
 
 class Buckets:
-    """Padded attention over sequences whose own rows make up the packed tensor, each row once."""
+    """Padded attention over sequences whose own rows make up the packed tensor, each row once.
 
-    def __init__(self, sequences: Sequence[Rows], device: torch.device) -> None:
+    Args:
+        sequences: Rows of the keys; the queries are the same rows.
+        before: But for so many keys that come first and have no query.
+    """
+
+    def __init__(self, sequences: Sequence[Rows], device: torch.device, before: int = 0) -> None:
         # longest first, prompts apart from completions; a bucket ends where padding would cost more than a call
         parts: list[list[Rows]] = []
         for rows in sorted(sequences, key=lambda s: (len(s.shared) > 0, len(s.own)), reverse=True):
@@ -45,11 +50,11 @@ class Buckets:
             if not parts or not alike:
                 parts.append([])
             parts[-1].append(rows)
-        self.buckets = [_bucket(part, device) for part in parts]
-        self.back = _places(parts, sum(len(s.own) for s in sequences)).to(device)
+        self.buckets = [_bucket(part, device, before) for part in parts]
+        self.back = _places(parts, sum(len(s.own) for s in sequences), before).to(device)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """Output [1, T, H, D] for query [1, H, T, D], key and value [1, H_kv, T, D]."""
+        """Output [1, T, H, D] for query [1, H, T, D], key and value [1, H_kv, before + T, D]."""
         out = []
         for queries, keys, mask in self.buckets:  # [B, C], [B, P + C], [B, 1, C, P + C]
             q, k, v = (_gather(x, i) for x, i in ((query, queries), (key, keys), (value, keys)))
@@ -57,18 +62,18 @@ class Buckets:
         return torch.cat(out).index_select(0, self.back)[None]  # packed order again, padding dropped
 
 
-def _bucket(part: Sequence[Rows], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Query rows [B, C] and key rows [B, P + C] of a bucket, and its mask [B, 1, C, P + C]; padding names row 0.
+def _bucket(part: Sequence[Rows], device: torch.device, before: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Query rows [B, C] and key rows [B, P + C] of a bucket, and its mask [B, 1, C, P + C]; padding names a first row.
 
     What padding yields is dropped, and no other row sees it.
     """
     width, shared = max(len(s.own) for s in part), max(len(s.shared) for s in part)
-    queries = torch.tensor([[*s.own] + [0] * (width - len(s.own)) for s in part])
+    own = torch.tensor([[*s.own] + [before] * (width - len(s.own)) for s in part])
     prompts = torch.tensor([[*s.shared] + [0] * (shared - len(s.shared)) for s in part], dtype=torch.long)
     seen = torch.arange(shared) < torch.tensor([len(s.shared) for s in part])[:, None]
-    own = torch.ones(width, width, dtype=torch.bool).tril()
-    mask = torch.cat([seen[:, None].expand(-1, width, -1), own.expand(len(part), -1, -1)], dim=-1)[:, None]
-    return queries.to(device), torch.cat([prompts, queries], dim=1).to(device), mask.to(device)
+    causal = torch.ones(width, width, dtype=torch.bool).tril()
+    mask = torch.cat([seen[:, None].expand(-1, width, -1), causal.expand(len(part), -1, -1)], dim=-1)[:, None]
+    return (own - before).to(device), torch.cat([prompts, own], dim=1).to(device), mask.to(device)
 
 
 def _gather(x: Tensor, rows: Tensor) -> Tensor:
@@ -77,14 +82,14 @@ def _gather(x: Tensor, rows: Tensor) -> Tensor:
     return picked.unflatten(0, rows.shape).transpose(1, 2)
 
 
-def _places(parts: Sequence[Sequence[Rows]], total: int) -> Tensor:
+def _places(parts: Sequence[Sequence[Rows]], total: int, before: int) -> Tensor:
     """int64 [T]: where in the buckets' outputs, one after another and padded, each packed row is found."""
     places = torch.empty(total, dtype=torch.long)
     offset = 0
     for part in parts:
         width = len(part[0].own)
         for s in part:
-            places[s.own.start : s.own.stop] = torch.arange(offset, offset + len(s.own))
+            places[s.own.start - before : s.own.stop - before] = torch.arange(offset, offset + len(s.own))
             offset += width
     return places
 

@@ -141,6 +141,8 @@ class Packed:
         is_prior, varied: bool [B], as in `Group`.
         sampler_logps: float [N], those of `Group.policy_logps`; None if the groups have none.
         token_weights: float [N], as in `Group`; None if the groups have none.
+        prompt: The prompt alone, where it stands apart: this is one of several batches with completions of one group,
+            whose rows follow the same prompt and are laid out as if it had none.
         counted: False for a batch that only keeps this rank in step with the others, and weighs nothing.
         blank_image: Whether the vision tower, which the other ranks need, is run on a blank image.
     """
@@ -162,12 +164,15 @@ class Packed:
     varied: Tensor
     sampler_logps: Tensor | None
     token_weights: Tensor | None
+    prompt: Packed | None = None
     counted: bool = True
     blank_image: bool = False
 
     def to(self, device: torch.device | str) -> Packed:
         """The same layout on another device."""
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        if self.prompt is not None:
+            moved["prompt"] = self.prompt.to(device)
         return replace(self, **moved)
 
     def per_completion(self, values: Tensor) -> Tensor:
@@ -231,19 +236,22 @@ def continued_positions(prompt: EncodedPrompt, length: int) -> Tensor:
 def micro_batches(groups: Sequence[Group], tokens: int) -> list[Packed]:
     """Packs groups, in order, into micro-batches of at most `tokens` tokens each.
 
-    A group that is too long for one is split by completions, its prompt repeated, with the same gradient in the sum.
-    A single completion that is too long with its prompt stands alone: nothing is ever truncated.
+    A group that is too long for one is split by completions. Its batches follow one another, hold the same object as
+    their `prompt`, whose tokens count in each, and are nobody else's. A single completion that is too long with its
+    prompt stands alone: nothing is ever truncated.
     """
-    batches: list[list[Group]] = []
-    room = 0
-    for part in (part for group in groups for part in _split(group, tokens)):
-        size = _size(part)
-        if not batches or size > room:
-            batches.append([])
-            room = tokens
-        batches[-1].append(part)
-        room -= size
-    return [pack(batch) for batch in batches]
+    batches: list[Packed] = []
+    together: list[Group] = []
+    for group in groups:
+        parts = list(_split(group, tokens))
+        if together and (len(parts) > 1 or sum(map(_size, together)) + _size(group) > tokens):
+            batches.append(pack(together))
+            together = []
+        if len(parts) > 1:
+            batches += _apart(group, parts)
+        else:
+            together.append(group)
+    return [*batches, pack(together)] if together else batches
 
 
 def _size(group: Group) -> int:
@@ -265,6 +273,14 @@ def _split(group: Group, tokens: int) -> Iterator[Group]:
         slots.append(slot)
         room -= len(completion)
     yield group.select(slots)
+
+
+def _apart(group: Group, parts: Sequence[Group]) -> list[Packed]:
+    """Parts of a group, each packed without the prompt, but for the last token, which opens the completions."""
+    whole, last = group.prompt, slice(len(group.prompt) - 1, None)
+    alone = pack([group.select([])]) if len(whole) > 1 else None
+    tail = EncodedPrompt(whole.id, whole.input_ids[last], whole.position_ids[:, last])
+    return [replace(pack([replace(part, prompt=tail)]), prompt=alone) for part in parts]
 
 
 def _cat(tensors) -> Tensor | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minigrpo.attention import PackedLayout
+from minigrpo.attention import KeptPrompt, PackedLayout
 from minigrpo.decode import DecodeLayout
 from minigrpo.layout import Packed
 from minigrpo.models import VLM
@@ -44,7 +46,7 @@ class Policy(nn.Module):
         super().__init__()
         self.vlm, self.net, self.temperature, self.autocast = vlm, vlm.net, temperature, autocast
 
-    def forward(self, packed: Packed, with_entropy: bool = True) -> PolicyOutput:
+    def forward(self, packed: Packed, with_entropy: bool = True, kept: KeptPrompt | None = None) -> PolicyOutput:
         """Scores every completion token under softmax(logits / temperature), banned ids left out.
 
         The head runs chunk by chunk, and all but the last are recomputed in the backward pass.
@@ -52,12 +54,22 @@ class Policy(nn.Module):
         Args:
             packed: N completion tokens, on the policy's device.
             with_entropy: Whether to compute the entropies: three passes over all logits that scores alone do not need.
+            kept: Of a prompt that stands apart, what `keep` gives.
         """
         with torch.autocast(self.vlm.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
-            return self._forward(packed, with_entropy)
+            return self._forward(packed, with_entropy, kept)
 
-    def _forward(self, packed: Packed, with_entropy: bool) -> PolicyOutput:
-        hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen))
+    def keep(self, prompt: Packed) -> KeptPrompt:
+        """Keys and values of a prompt, for the batches that share it."""
+        kept = KeptPrompt()
+        self(prompt, with_entropy=False, kept=kept)
+        return kept
+
+    def _forward(self, packed: Packed, with_entropy: bool, kept: KeptPrompt | None) -> PolicyOutput:
+        if packed.prompt is None and kept is not None:  # the prompt itself
+            kept.hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen, cache=kept))
+            return PolicyOutput(kept.hidden.new_zeros(0), None)
+        hidden = decode_states(self.vlm, packed, PackedLayout(packed, self.vlm.varlen, kept=kept))
         rows = hidden[0].index_select(0, packed.rows)  # the head never sees a prompt row
         most = max(1, HEAD_ELEMENTS[rows.device.type] // self.vlm.vocabulary)
         count = max(1, math.ceil(len(rows) / most))
@@ -77,6 +89,19 @@ class Policy(nn.Module):
         with torch.no_grad():  # after all that the backward pass needs, so that it is not recomputed
             entropy = -every.exp().mul_(every).sum(-1)
         return logps, entropy
+
+
+def with_prompts(policy: Policy, batches: Sequence[Packed]) -> Iterator[tuple[Packed, KeptPrompt | None]]:
+    """Every micro-batch with what `Policy.keep` gives of its prompt, where that stands apart: computed once for all
+    that share it. Once the loop has gone on from the last of them, the gradients of all are led back through it."""
+    for _, sharing in groupby(batches, key=lambda batch: id(batch if batch.prompt is None else batch.prompt)):
+        parts = list(sharing)
+        kept = None if parts[0].prompt is None else policy.keep(parts[0].prompt)
+        yield from ((part, kept) for part in parts)
+        if kept is not None:
+            if hasattr(policy, "unshard"):  # FSDP scattered its root after the last part's backward pass
+                policy.unshard()
+            kept.backward()
 
 
 def next_logits(vlm: VLM, hidden: Tensor, temperature: float) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from minigrpo.checkpoints import Progress, absolute, model_mark, name_of, prune, restore, write
 from minigrpo.checks import guarded
 from minigrpo.config import to_toml
+from minigrpo.cpu import give_back_freed_memory
 from minigrpo.log import RunLog
 from minigrpo.ranks import SharedError
 from minigrpo.sampler import Sampler
@@ -103,6 +104,7 @@ class Saves:
         self._saved = at.steps
         if training.ranks.first:
             prune(self._log.dir, training.config.run.keep)
+        give_back_freed_memory()
         training.ranks.barrier()
 
     def _end_if_asked(self) -> None:

@@ -20,7 +20,7 @@ from minigrpo.layout import Group, Packed
 from minigrpo.losses import completion_weights, policy_loss, sft_loss
 from minigrpo.metrics import StepMetrics, record_batch, record_group
 from minigrpo.optim import clip_and_step, learning_rate
-from minigrpo.policy import Policy, PolicyOutput
+from minigrpo.policy import Policy, PolicyOutput, with_prompts
 from minigrpo.priors import insert_prior
 from minigrpo.ranks import Ranks
 from minigrpo.reward import completions_of, score_rewards
@@ -184,8 +184,8 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
     policy.train()
     with metrics.phase("scoring"), torch.no_grad():
         compared = reference is not None and grpo.needs_reference
-        refs = [reference(b, with_entropy=False).logps if compared else None for b in batches]
-        olds = [policy(b, with_entropy=False).logps if grpo.updates_per_rollout > 1 else None for b in batches]
+        refs = score(reference, batches) if compared else [None] * len(batches)
+        olds = score(policy, batches) if grpo.updates_per_rollout > 1 else [None] * len(batches)
 
     def grpo_loss(number: int, batch: Packed, out: PolicyOutput, made: int) -> Tensor:
         per_completion = completion_weights(batch.lengths, grpo.normalize, *totals, config.rollout.max_new_tokens)
@@ -227,12 +227,17 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
             metrics.max("updated", float(math.isfinite(norm)))
 
 
+def score(policy: Policy, batches: Sequence[Packed]) -> list[Tensor]:
+    """Log-probabilities [N] of each micro-batch's completion tokens."""
+    return [policy(batch, with_entropy=False, kept=kept).logps for batch, kept in with_prompts(policy, batches)]
+
+
 def accumulate(policy: Policy, batches: Sequence[Packed], loss_of: Callable[[int, Packed, PolicyOutput], Tensor],
                ranks: Ranks = Ranks()) -> float:  # noqa: B008, it is frozen
     """Adds up the gradients of a loss over micro-batches, and gives their sum; `loss_of(number, batch, output)`."""
     total = 0.0
-    for number, batch in enumerate(batches):
-        loss = loss_of(number, batch, policy(batch))
+    for number, (batch, kept) in enumerate(with_prompts(policy, batches)):
+        loss = loss_of(number, batch, policy(batch, kept=kept))
         (loss * ranks.size).backward()  # FSDP averages gradients over the ranks, the loss is a sum
         total += loss.item()
     return total

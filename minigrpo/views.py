@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minigrpo.layout import Group
-from minigrpo.policy import Policy
+from minigrpo.policy import Policy, with_prompts
 from minigrpo.task import GroupContext
 from minigrpo.training import Training
 
@@ -33,7 +33,8 @@ def score_contexts(training: Training, contexts: Sequence[GroupContext], names: 
 def score_groups(training: Training, policy: Policy, groups: Sequence[Group], with_entropy: bool = False
                  ) -> list[tuple[Tensor, Tensor | None]]:
     """Log-probabilities [G, T] of each group's completion tokens, 0 behind their ends, and entropies if asked for."""
-    outputs = [(batch, policy(batch, with_entropy)) for batch in training.batches(groups)]
+    outputs = [(batch, policy(batch, with_entropy, kept))
+               for batch, kept in with_prompts(policy, training.batches(groups))]
     kept = [out for batch, out in outputs if batch.counted]
     lengths = [len(c) for group in groups for c in group.completions]
 

@@ -130,14 +130,34 @@ def test_micro_batches_hold_every_completion_once_in_order_and_keep_to_the_budge
     assert torch.equal(torch.cat([b.is_prior for b in batches]), whole.is_prior)
     for batch in batches:
         assert torch.equal(batch.advantages[batch.owner], batch.targets.float()), "an advantage left its completion"
-        assert batch.input_ids.shape[1] <= tokens or len(batch.lengths) == 1
+        apart = 0 if batch.prompt is None else batch.prompt.input_ids.shape[1]
+        assert apart + batch.input_ids.shape[1] <= tokens or len(batch.lengths) == 1
 
 
-def test_a_long_group_is_split_by_completions_and_its_prompt_repeated():
-    batches = micro_batches([group([1, 2, 3], [[10, 11], [20], [30, 31, 32]])], tokens=5)
-    assert [b.input_ids.tolist() for b in batches] == [[[1, 2, 3, 10, 3]], [[1, 2, 3, 30, 31]]]
+def test_a_long_group_is_split_by_completions_behind_one_prompt():
+    batches = micro_batches([group([7, 8], [[9]]), group([1, 2, 3], [[10, 11], [20], [30, 31, 32]])], tokens=5)
+    whole, one, two = batches
+    assert whole.prompt is None and whole.input_ids.tolist() == [[7, 8]]
+    assert one.prompt is two.prompt and one.prompt.input_ids.tolist() == [[1, 2]] and not len(one.prompt.rows)
+    assert [b.input_ids.tolist() for b in (one, two)] == [[[3, 10, 3]], [[3, 30, 31]]]
+    assert [b.position_ids.tolist() for b in (one, two)] == [[[[2, 3, 2]]], [[[2, 3, 4]]]]
+    assert [b.spans for b in (one, two)] == [(Span(0, 0, (2, 1)),), (Span(0, 0, (3,)),)]
     batches = micro_batches([group([1, 2, 3], [[10, 11], [20], [30, 31, 32]])], tokens=1)
     assert [b.targets.tolist() for b in batches] == [[10, 11], [20], [30, 31, 32]]
+
+
+def test_a_prompt_of_one_token_leaves_nothing_to_share():
+    batches = micro_batches([group([1], [[10, 11], [20]])], tokens=2)
+    assert [b.input_ids.tolist() for b in batches] == [[[1, 10]], [[1]]] and {b.prompt for b in batches} == {None}
+
+
+def test_images_stand_in_the_prompt_alone():
+    pixels, grid = torch.ones(4, 3), torch.tensor([[1, 2, 2]])
+    pictured = prompt([1, 2, 3], pixel_values=pixels, image_grid_thw=grid, image_positions=torch.tensor([1]))
+    one, _ = micro_batches([Group(pictured, [torch.tensor([4, 5]), torch.tensor([6])])], tokens=4)
+    assert one.pixel_values is None and one.image_positions is None
+    assert torch.equal(one.prompt.pixel_values, pixels) and one.prompt.image_positions.tolist() == [1]
+    assert one.to("meta").prompt.pixel_values.is_meta
 
 
 def test_groups_that_fit_share_a_micro_batch():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from minigrpo import Group, Policy, kl_k3, micro_batches, pack, policy_loss, sft_loss
 from minigrpo.losses import completion_weights
+from minigrpo.policy import with_prompts
 
 ONE = torch.ones(1, dtype=torch.float64)
 
@@ -258,9 +259,10 @@ def test_the_step_of_a_model_is_the_same_in_one_micro_batch_or_many(normalize):
             for g in tiny.groups(vlm)
         ]
         batches, total = micro_batches(groups, 10_000 if whole else len(groups[0].prompt) + 8), 0.0
-        for batch in batches:
+        policy = Policy(vlm)
+        for batch, kept in with_prompts(policy, batches):
             weights = completion_weights(batch.lengths, normalize, 27, 6, 3, 9)[batch.owner]
-            logps = Policy(vlm)(batch).logps
+            logps = policy(batch, kept=kept).logps
             loss = policy_loss(logps, logps.detach(), batch.advantages[batch.owner], weights).loss
             loss.backward()
             total += loss.item()

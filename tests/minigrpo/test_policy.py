@@ -9,6 +9,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minigrpo import EncodedPrompt, Group, Policy, micro_batches, pack, policy
+from minigrpo.policy import with_prompts
 
 EAGER = 1e-5  # transformers' norms and eager softmax go through float32, and log-probabilities here are about 10
 VOCABULARY = tiny.PADDED_VOCABULARY
@@ -94,22 +95,57 @@ def test_gradient_checkpointing_changes_nothing(family):
     assert_same_gradients(checkpointed.net, plain.net, 1e-12)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_a_group_split_over_micro_batches_has_the_same_gradient(family):
+def test_groups_in_parts_have_the_same_gradient_with_each_prompt_computed_once(family, checkpointing):
     whole, split = exact_pair(family)[0], exact_pair(family)[0]
-    groups = tiny.groups(whole)
-    weights = token_weights(27)
+    if checkpointing:
+        split.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    groups = tiny.groups(whole, [(3, 7, 1), (5,), (14, 19, 12, 16)])
+    weights = token_weights(77)
     logps = Policy(whole)(pack(groups)).logps
     (logps * weights).sum().backward()
     batches = micro_batches(groups, len(groups[0].prompt) + 8)
-    assert batches[0].lengths.tolist() == [3] and batches[1].lengths.tolist()[:2] == [7, 1]
-    parts = []
-    for batch, own in zip(batches, weights.split([len(b.targets) for b in batches]), strict=True):
-        parts.append(Policy(split)(batch).logps)
+    assert [b.lengths.tolist() for b in batches][:3] == [[3], [7, 1], [5]]
+    assert len({id(b.prompt) for b in batches[3:]}) == 1 < len(batches[3:])
+    seen, pictures = [], []
+    split.decoder.register_forward_hook(lambda m, args, out: seen.append(out.last_hidden_state.shape[1]))
+    if split.has_vision:
+        split.net.model.visual.register_forward_hook(lambda m, args, out: pictures.append(1))
+    policy, parts = Policy(split).train(checkpointing), []
+    for (batch, kept), own in zip(with_prompts(policy, batches), weights.split([len(b.targets) for b in batches]),
+                                  strict=True):
+        parts.append(policy(batch, kept=kept).logps)
         (parts[-1] * own).sum().backward()
-    tolerance = 1e-7 if whole.has_vision else 1e-11
-    assert (torch.cat(parts) - logps).abs().max() < tolerance
-    assert_same_gradients(split.net, whole.net, 10 * tolerance)
+    assert (torch.cat(parts) - logps).abs().max() < 1e-11
+    assert_same_gradients(split.net, whole.net, 1e-9)
+    first, middle, last = (len(g.prompt) - 1 for g in groups)
+    assert seen == [first, 3, 8, middle + 5, last, *(len(b.targets) for b in batches[3:])]
+    assert len(pictures) == (2 if split.has_vision else 0), "once for each group with a picture"
+
+
+def test_memory_does_not_grow_with_the_parts_of_a_group():
+    """What autograd keeps at one time, in bytes; all of it is let go in the end."""
+    kept, peaks = [0], []
+
+    class Saved:
+        def __init__(self, tensor):
+            self.tensor = tensor
+            kept[0] += tensor.nbytes
+            peaks[-1] = max(peaks[-1], kept[0])
+
+        def __del__(self):
+            kept[0] -= self.tensor.nbytes
+
+    for size in (2, 16):
+        vlm = tiny.vlm()
+        policy, group = Policy(vlm), tiny.groups(vlm, [(6,) * size, (1,), (1,)])[0]
+        peaks.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+            for batch, prompt in with_prompts(policy, micro_batches([group], len(group.prompt) + 6)):
+                policy(batch, kept=prompt).logps.sum().backward()
+        assert kept[0] == 0
+    assert peaks[0] == peaks[1] > 0
 
 
 @pytest.mark.parametrize("family", tiny.VISION)

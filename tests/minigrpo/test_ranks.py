@@ -19,6 +19,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy
 from minigrpo import Policy, ranks, replica
 from minigrpo.ranks import Ranks
 from minigrpo.sections import ModelConfig
+from minigrpo.training import in_step
 
 EXACT, SINGLE = 1e-9, 2e-3  # float32 rounds at 6e-8, and Adam divides by the gradient's own size
 
@@ -29,6 +30,7 @@ CASES = {
     "plain": {},
     "uneven": UNEVEN,
     "uneven-small-batches": UNEVEN | {"optim.tokens_per_micro_batch": 70},
+    "one-by-one": UNEVEN | {"optim.tokens_per_micro_batch": 1},  # every completion apart from its prompt
     "flat-rank": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.flat_every": 2, "task.images_every": 0},
     "flat-image-rank": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.flat_every": 2, "task.images_every": 2},
     "all-flat": {"task.flat_every": 1},
@@ -40,7 +42,7 @@ CASES = {
     "priors": UNEVEN | {"task.priors": "true", "grpo.prior_ratio": "shaped", "grpo.normalize": "constant"},
     "everything": UNEVEN | {"task.priors": "true", "task.flat_every": 4, "grpo.beta": 0.1,
                             "grpo.updates_per_rollout": 2, "model.gradient_checkpointing": "true",
-                            "optim.tokens_per_micro_batch": 70},
+                            "optim.tokens_per_micro_batch": 1},
     "one-unit": UNEVEN | {"grpo.beta": 0.1, "grpo.updates_per_rollout": 2, "optim.tokens_per_micro_batch": 70},
     "offload": UNEVEN | {"grpo.beta": 0.1, "grpo.updates_per_rollout": 2, "optim.tokens_per_micro_batch": 70},
     "float32": UNEVEN | {"model.dtype": "float32"},
@@ -171,13 +173,21 @@ def test_micro_batches_and_checkpointing_change_nothing(runs):
     """Gradient accumulation: a different split of the same tokens is the same step."""
     plain = runs[1] / "uneven"
     for size in (1, 2):
-        for name in ("uneven-small-batches", "checkpointing"):
+        for name in ("uneven-small-batches", "one-by-one", "checkpointing"):
             for first, second in zip(metrics(plain), metrics(runs[size] / name), strict=True):
                 for key in ("loss", "grad_norm", "entropy", "logprob/sampled"):
                     assert second[key] == pytest.approx(first[key], rel=EXACT), (size, name, key)
             one, two = (load_file(folder / "model" / "model.safetensors") for folder in (plain, runs[size] / name))
             for key, weight in one.items():
                 torch.testing.assert_close(two[key], weight, rtol=EXACT, atol=1e-10)
+
+
+def test_ranks_run_the_same_passes_and_each_of_theirs_once_in_order():
+    assert list(in_step([[0, 3, 0], [2]], 0)) == [(2, None), (0, 0), (3, 1), (0, 2)]
+    assert list(in_step([[0, 3, 0], [2]], 1)) == [(2, 0), (0, None), (3, None), (0, None)]
+    assert list(in_step([[3, 2], [0, 0], []], 2)) == [(3, None), (2, None), (0, None), (0, None)]
+    assert list(in_step([[0, 0, 4]], 0)) == [(0, 0), (0, 1), (4, 2)]
+    assert not list(in_step([[], []], 0))
 
 
 @pytest.mark.parametrize(("items", "size"), [(0, 2), (1, 2), (3, 2), (8, 2), (7, 3)])
