@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minigrpo.advantages import group_advantages
-    from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches, pack
+    from minigrpo.batches import micro_batches
+    from minigrpo.layout import EncodedPrompt, Group, Packed, pack
     from minigrpo.loading import load_model
     from minigrpo.losses import kl_k3, policy_loss, sft_loss
     from minigrpo.models import VLM
@@ -28,7 +29,7 @@ _MODULE_OF = {
     "VLM": "models", "Completion": "task", "EncodedPrompt": "layout", "Generate": "task", "Group": "layout",
     "Packed": "layout", "Policy": "policy", "Sample": "task", "Sampler": "sampler", "Sampling": "sampling",
     "Stage": "task", "Task": "task", "generate": "rollout", "group_advantages": "advantages", "insert_prior": "priors",
-    "kl_k3": "losses", "load_model": "loading", "micro_batches": "layout", "pack": "layout", "policy_loss": "losses",
+    "kl_k3": "losses", "load_model": "loading", "micro_batches": "batches", "pack": "layout", "policy_loss": "losses",
     "sft_loss": "losses",
 }
 __all__ = list(_MODULE_OF)

@@ -20,6 +20,7 @@ from transformers import AttentionInterface
 from minigrpo.decode import KVCache
 from minigrpo.kernels import Buckets, Rows, Varlen, windows
 from minigrpo.layout import Packed, Span
+from minigrpo.prefix import KeptPrompt
 
 LANGUAGE = "minigrpo"
 VISION = "minigrpo_flash_windows"
@@ -59,33 +60,6 @@ AttentionInterface.register(LANGUAGE, attend)
 AttentionInterface.register(VISION, attend_windows)
 
 
-class KeptPrompt:
-    """Keys and values of a prompt that stands apart: computed once, read by every batch of its group, and led back
-    through the prompt once.
-
-    What reads them gets leaves of the autograd graph, in which the gradients of all batches add up.
-    """
-
-    def __init__(self) -> None:
-        self.made: dict[int, tuple[Tensor, Tensor]] = {}  # by layer, keys and values [1, H_kv, P, D]
-        self.leaves: dict[int, tuple[Tensor, Tensor]] = {}
-        self.hidden: Tensor | None = None  # [1, P, width]
-
-    def write(self, layer: int, key: Tensor, value: Tensor, spans: tuple[Span, ...]) -> None:
-        """Takes over what a layer makes of the prompt; not again where checkpointing computes the layer anew."""
-        if layer not in self.made:
-            self.made[layer] = key, value
-            self.leaves[layer] = tuple(x.detach().requires_grad_(x.requires_grad) for x in (key, value))
-
-    def backward(self) -> None:
-        """The backward pass of the prompt, after those of all that read it; none where nothing needs gradients."""
-        pairs = [(made, leaf.grad) for layer, both in self.made.items()
-                 for made, leaf in zip(both, self.leaves[layer], strict=True) if leaf.grad is not None]
-        if pairs:  # the last output has no gradient of its own, but FSDP gathers a layer once its output gets one
-            made, gradients = zip(*pairs, (self.hidden, torch.zeros_like(self.hidden)), strict=True)
-            torch.autograd.backward(made, gradients)
-
-
 class PackedLayout:
     """Attention over a `Packed` sequence.
 
@@ -99,7 +73,7 @@ class PackedLayout:
     def __init__(self, packed: Packed, varlen: Varlen | None = None, cache: KVCache | KeptPrompt | None = None,
                  kept: KeptPrompt | None = None) -> None:
         if packed.prompt is not None and kept is None:
-            raise ValueError("a batch whose prompt stands apart needs its keys and values: see policy.with_prompts")
+            raise ValueError("a batch whose prompt stands apart needs its keys and values: see prefix.with_prompts")
         self.spans, self.cache, self.varlen, self.kept = packed.spans, cache, varlen, kept
         before = 0 if packed.prompt is None else packed.prompt.input_ids.shape[1]  # keys that have no query here
         device, sequences = packed.input_ids.device, _sequences(packed.spans, before)

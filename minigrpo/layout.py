@@ -25,7 +25,7 @@ Row (down) sees row (across), for a prompt p with completions a and b and a prom
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -231,56 +231,6 @@ def pack(groups: Sequence[Group]) -> Packed:
 def continued_positions(prompt: EncodedPrompt, length: int) -> Tensor:
     """Position ids [A, length] of a completion's inputs: the prompt's last token, then one further each."""
     return prompt.position_ids[:, -1:] + torch.arange(length)
-
-
-def micro_batches(groups: Sequence[Group], tokens: int) -> list[Packed]:
-    """Packs groups, in order, into micro-batches of at most `tokens` tokens each.
-
-    A group that is too long for one is split by completions. Its batches follow one another, hold the same object as
-    their `prompt`, whose tokens count in each, and are nobody else's. A single completion that is too long with its
-    prompt stands alone: nothing is ever truncated.
-    """
-    batches: list[Packed] = []
-    together: list[Group] = []
-    for group in groups:
-        parts = list(_split(group, tokens))
-        if together and (len(parts) > 1 or sum(map(_size, together)) + _size(group) > tokens):
-            batches.append(pack(together))
-            together = []
-        if len(parts) > 1:
-            batches += _apart(group, parts)
-        else:
-            together.append(group)
-    return [*batches, pack(together)] if together else batches
-
-
-def _size(group: Group) -> int:
-    return len(group.prompt) - 1 + sum(len(c) for c in group.completions)
-
-
-def _split(group: Group, tokens: int) -> Iterator[Group]:
-    if _size(group) <= tokens:
-        yield group
-        return
-    slots: list[int] = []
-    room = 0
-    for slot, completion in enumerate(group.completions):
-        if slots and len(completion) > room:
-            yield group.select(slots)
-            slots = []
-        if not slots:
-            room = tokens - (len(group.prompt) - 1)
-        slots.append(slot)
-        room -= len(completion)
-    yield group.select(slots)
-
-
-def _apart(group: Group, parts: Sequence[Group]) -> list[Packed]:
-    """Parts of a group, each packed without the prompt, but for the last token, which opens the completions."""
-    whole, last = group.prompt, slice(len(group.prompt) - 1, None)
-    alone = pack([group.select([])]) if len(whole) > 1 else None
-    tail = EncodedPrompt(whole.id, whole.input_ids[last], whole.position_ids[:, last])
-    return [replace(pack([replace(part, prompt=tail)]), prompt=alone) for part in parts]
 
 
 def _cat(tensors) -> Tensor | None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minigrpo.attention import KeptPrompt, PackedLayout
+from minigrpo.attention import PackedLayout
 from minigrpo.decode import DecodeLayout
 from minigrpo.layout import Packed
 from minigrpo.models import VLM
+from minigrpo.prefix import KeptPrompt
 from minigrpo.sampling import ban
 
 HEAD_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}
@@ -54,16 +53,10 @@ class Policy(nn.Module):
         Args:
             packed: N completion tokens, on the policy's device.
             with_entropy: Whether to compute the entropies: three passes over all logits that scores alone do not need.
-            kept: Of a prompt that stands apart, what `keep` gives.
+            kept: Keys and values of `packed.prompt`, where that stands apart; filled where this is such a prompt.
         """
         with torch.autocast(self.vlm.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
             return self._forward(packed, with_entropy, kept)
-
-    def keep(self, prompt: Packed) -> KeptPrompt:
-        """Keys and values of a prompt, for the batches that share it."""
-        kept = KeptPrompt()
-        self(prompt, with_entropy=False, kept=kept)
-        return kept
 
     def _forward(self, packed: Packed, with_entropy: bool, kept: KeptPrompt | None) -> PolicyOutput:
         if packed.prompt is None and kept is not None:  # the prompt itself
@@ -89,19 +82,6 @@ class Policy(nn.Module):
         with torch.no_grad():  # after all that the backward pass needs, so that it is not recomputed
             entropy = -every.exp().mul_(every).sum(-1)
         return logps, entropy
-
-
-def with_prompts(policy: Policy, batches: Sequence[Packed]) -> Iterator[tuple[Packed, KeptPrompt | None]]:
-    """Every micro-batch with what `Policy.keep` gives of its prompt, where that stands apart: computed once for all
-    that share it. Once the loop has gone on from the last of them, the gradients of all are led back through it."""
-    for _, sharing in groupby(batches, key=lambda batch: id(batch if batch.prompt is None else batch.prompt)):
-        parts = list(sharing)
-        kept = None if parts[0].prompt is None else policy.keep(parts[0].prompt)
-        yield from ((part, kept) for part in parts)
-        if kept is not None:
-            if hasattr(policy, "unshard"):  # FSDP scattered its root after the last part's backward pass
-                policy.unshard()
-            kept.backward()
 
 
 def next_logits(vlm: VLM, hidden: Tensor, temperature: float) -> Tensor:

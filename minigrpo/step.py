@@ -20,7 +20,8 @@ from minigrpo.layout import Group, Packed
 from minigrpo.losses import completion_weights, policy_loss, sft_loss
 from minigrpo.metrics import StepMetrics, record_batch, record_group
 from minigrpo.optim import clip_and_step, learning_rate
-from minigrpo.policy import Policy, PolicyOutput, with_prompts
+from minigrpo.policy import Policy, PolicyOutput
+from minigrpo.prefix import with_prompts
 from minigrpo.priors import insert_prior
 from minigrpo.ranks import Ranks
 from minigrpo.reward import completions_of, score_rewards

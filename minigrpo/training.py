@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from minigrpo.batches import batches_in_step
 from minigrpo.doors import sample_at, sampler_of, samples_of, slots_of
-from minigrpo.layout import EncodedPrompt, Group, Packed, micro_batches
-from minigrpo.models import VLM
+from minigrpo.layout import EncodedPrompt, Group, Packed
 from minigrpo.optim import make_optimizer
 from minigrpo.progress import progress_bar
 from minigrpo.ranks import Ranks, SharedError
@@ -96,28 +95,9 @@ class Training:
         return hashlib.sha256(json.dumps([counts[0], [known[i] for i in spread]]).encode()).hexdigest()[:16]
 
     def batches(self, groups: Sequence[Group]) -> list[Packed]:
-        """Micro-batches of this rank's groups, in as many passes on every rank, as all must run the same collectives.
-
-        A rank with fewer adds batches that weigh nothing; where any rank has an image, all run the vision tower.
-        """
-        ranks, made = self.ranks, micro_batches(groups, self.config.optim.tokens_per_micro_batch)
-        passes = [list(parts) for _, parts in groupby(made, key=lambda b: id(b if b.prompt is None else b.prompt))]
-        vision = ranks.max([any((b.prompt or b).pixel_values is not None for b in made)])[0] > 0 and ranks.size > 1
-
-        def placed(batch: Packed) -> Packed:
-            return replace(batch, blank_image=vision and batch.pixel_values is None).to(ranks.device)
-
-        batches = []
-        counts = ranks.gather([[len(parts) if parts[0].prompt else 0 for parts in passes]])
-        for count, own in in_step(counts, ranks.rank):
-            parts = [] if own is None else passes[own]
-            parts = [*parts, *blank_batches(self.roles.replica, count)[len(parts) :]]
-            if parts[0].prompt is None:
-                batches += map(placed, parts)
-            else:  # all hold one prompt, which alone may have images
-                prompt = placed(parts[0].prompt)
-                batches += [replace(replace(part, prompt=None).to(ranks.device), prompt=prompt) for part in parts]
-        return batches
+        """Micro-batches of this rank's groups; see `batches_in_step`."""
+        tokens = self.config.optim.tokens_per_micro_batch
+        return batches_in_step(groups, tokens, self.ranks, self.roles.replica)
 
 
 def stage_optim(config: Config, stage: Stage) -> OptimConfig:
@@ -132,31 +112,3 @@ def make_sampler(config: Config, task: Task, stage: Stage, ranks: Ranks) -> Samp
     if count < ranks.size:
         raise ValueError(f"{section}.prompts_per_step = {count} leaves one of {ranks.size} ranks idle")
     return sampler_of(task, len(samples_of(task)), count, config)
-
-
-def in_step(counts: Sequence[Sequence[int]], rank: int) -> Iterator[tuple[int, int | None]]:
-    """Lines up what the ranks have to compute, so that all run the same passes.
-
-    Args:
-        counts: Of every rank, in its order: how many batches share a prompt that stands apart; 0 for one that has all.
-
-    Yields:
-        That number for each common pass, the largest of any rank, and which of its own `rank` computes there, if any.
-    """
-    done = [0] * len(counts)
-    while ahead := {i: own[at] for i, (own, at) in enumerate(zip(counts, done, strict=True)) if at < len(own)}:
-        count = max(ahead.values())
-        taken = [i for i, own in ahead.items() if (own > 0) == (count > 0)]
-        yield count, done[rank] if rank in taken else None
-        for i in taken:
-            done[i] += 1
-
-
-def blank_batches(vlm: VLM, count: int = 0) -> list[Packed]:
-    """Batches of one token that keep their rank in step with the others, and weigh nothing: one, or `count` >= 2 that
-    share a prompt which stands apart."""
-    end = torch.tensor([vlm.end_ids[0] if vlm.end_ids else 0])
-    positions, size = torch.arange(2).expand(3 if vlm.has_vision else 1, -1), max(1, count)
-    group = Group(EncodedPrompt("", end.repeat(2), positions), [end] * size, rewards=torch.zeros(size),
-                  advantages=torch.zeros(size))
-    return [replace(batch, counted=False) for batch in micro_batches([group], 1)]

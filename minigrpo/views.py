@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minigrpo.layout import Group
-from minigrpo.policy import Policy, with_prompts
+from minigrpo.policy import Policy
+from minigrpo.prefix import with_prompts
 from minigrpo.task import GroupContext
 from minigrpo.training import Training
 

@@ -72,8 +72,11 @@ def test_a_row_attends_to_its_own_prompt_and_to_what_stands_before_it_in_its_com
 @holds(200, drawn=shapes, budget=st.integers(1, 30))
 def test_micro_batches_hold_every_completion_once_behind_its_prompt_within_the_budget(drawn, budget):
     batches = micro_batches(groups_of(drawn), budget)
-    found = [((batch.input_ids[0, span.start:span.prompt_end] if batch.prompt is None else batch.prompt.input_ids[0]).tolist(),
-              length) for batch in batches for span in batch.spans for length in span.lengths]
+    found = []
+    for batch in batches:
+        apart = [] if batch.prompt is None else batch.prompt.input_ids[0].tolist()
+        found += [(apart or batch.input_ids[0, span.start : span.prompt_end].tolist(), length)
+                  for span in batch.spans for length in span.lengths]
     assert found == [(ids[:-1], len(c)) for ids, completions, _ in drawn for c in completions]
     assert [t for batch in batches for t in batch.targets.tolist()] == [t for _, cs, _ in drawn for c in cs for t in c]
     for batch in batches:

@@ -146,7 +146,7 @@ def test_a_long_group_is_split_by_completions_behind_one_prompt():
     assert [b.targets.tolist() for b in batches] == [[10, 11], [20], [30, 31, 32]]
 
 
-def test_a_prompt_of_one_token_leaves_nothing_to_share():
+def test_parts_behind_a_prompt_of_one_token_have_nothing_apart():
     batches = micro_batches([group([1], [[10, 11], [20]])], tokens=2)
     assert [b.input_ids.tolist() for b in batches] == [[[1, 10]], [[1]]] and {b.prompt for b in batches} == {None}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minigrpo import Group, Policy, kl_k3, micro_batches, pack, policy_loss, sft_loss
 from minigrpo.losses import completion_weights
-from minigrpo.policy import with_prompts
+from minigrpo.prefix import with_prompts
 
 ONE = torch.ones(1, dtype=torch.float64)
 

@@ -9,7 +9,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minigrpo import EncodedPrompt, Group, Policy, micro_batches, pack, policy
-from minigrpo.policy import with_prompts
+from minigrpo.prefix import with_prompts
 
 EAGER = 1e-5  # transformers' norms and eager softmax go through float32, and log-probabilities here are about 10
 VOCABULARY = tiny.PADDED_VOCABULARY

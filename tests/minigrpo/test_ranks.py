@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import CPUOffloadPolicy
 
 from minigrpo import Policy, ranks, replica
+from minigrpo.batches import in_step
 from minigrpo.ranks import Ranks
 from minigrpo.sections import ModelConfig
-from minigrpo.training import in_step
 
 EXACT, SINGLE = 1e-9, 2e-3  # float32 rounds at 6e-8, and Adam divides by the gradient's own size
 
