@@ -31,7 +31,7 @@ import transformers
 
 from minigrpo.checkpoints import Progress
 from minigrpo.cpu import keep_freed_memory
-from minigrpo.doors import evaluation_of, rounds_of, samples_of, stages_of
+from minigrpo.doors import evaluation_of, load_samples, rounds_of, samples_of, stages_of
 from minigrpo.export import export
 from minigrpo.log import RunLog, show_warnings
 from minigrpo.metrics import StepMetrics
@@ -44,7 +44,7 @@ from minigrpo.sampler import Sampler, outcomes
 from minigrpo.sampling import Sampling
 from minigrpo.saving import Saves
 from minigrpo.sections import Config
-from minigrpo.step import compare_groups, load_samples, prior_groups, reward_groups, sample_groups, update
+from minigrpo.step import compare_groups, prior_groups, reward_groups, sample_groups, update
 from minigrpo.stopping import StopSignal
 from minigrpo.task import Task
 from minigrpo.training import Training, make_sampler

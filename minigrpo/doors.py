@@ -35,6 +35,21 @@ def sample_at(task: Task, samples: Sequence[Sample], index: int) -> Sample:
     return checked_sample(task, "samples", sample)
 
 
+def load_samples(task: Task, samples: Sequence[Sample], indices: Sequence[int], known: dict[str, int]
+                 ) -> list[Sample]:
+    """The samples at these indices; `known` keeps the index of every id that this rank has met.
+
+    Raises:
+        ValueError: two samples have one id, and so would draw the same random numbers.
+    """
+    loaded = [sample_at(task, samples, i) for i in indices]
+    for i, sample in zip(indices, loaded, strict=True):
+        if (other := known.setdefault(sample.id, i)) != i:
+            raise ValueError(f"samples {other} and {i} of the task have one id, {sample.id!r}: random numbers are "
+                             "keyed on ids, so make them unique")
+    return loaded
+
+
 def stages_of(task: Task, config: Config) -> list[Stage]:
     """The parts of the run. Raises DoorError where there are none, or for what the task cannot be."""
     check_attributes(task)

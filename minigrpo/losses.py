@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minigrpo.variants import cispo, sapo, sequence_log_ratio
+
+OBJECTIVES = ("grpo", "reinforce", "cispo", "sapo")
 MAX_LOG_RATIO = 20.0
 """Up to here exp is exp; above, where it would soon overflow, it goes on along its tangent."""
 SHAPE = 0.1
@@ -81,12 +84,14 @@ def completion_weights(lengths: Tensor, normalize: str, tokens: int, completions
 
 def policy_loss(logps: Tensor, old_logps: Tensor, advantages: Tensor, weights: Tensor, *,
                 objective: str = "grpo", ref_logps: Tensor | None = None, beta: float = 0.0, kl: str = "k3",
-                clip_low: float = 0.2, clip_high: float = 0.2, shaped: Tensor | None = None) -> PolicyLoss:
+                clip_low: float = 0.2, clip_high: float = 0.2, clip_max: float = 0.0, lengths: Tensor | None = None,
+                shaped: Tensor | None = None) -> PolicyLoss:
     """The loss of N completion tokens, Σ w · (surrogate + β · KL).
 
     objective "grpo": −min(ρ A, clip(ρ, 1 − clip_low, 1 + clip_high) A), ρ = π / π_old (GRPO Eq. 3).
     objective "reinforce": −A · log π, without ratio and clip. MPCC Eq. 4 as printed is this with beta 0 and "group"
     weights: its − log π_ref has no gradient.
+    objectives "cispo" and "sapo": see `variants`.
 
     Args:
         logps: [N], with gradient.
@@ -96,24 +101,33 @@ def policy_loss(logps: Tensor, old_logps: Tensor, advantages: Tensor, weights: T
         beta: Weight of the KL.
         kl: "k3" or "k3_corrected", see `kl_k3` and `kl_k3_corrected`.
         clip_low, clip_high: Bounds of the ratio.
+        clip_max: Bound of the ratio where the advantage is negative and `clip_high` does not act; 0: none.
+        lengths: int64 [B], tokens of each completion: the ratio is then the completion's (`sequence_log_ratio`).
         shaped: bool [N], tokens whose ratio is LUFFY's π / (π + 0.1) instead, unclipped; "grpo" only.
 
     Raises:
         ValueError: an unknown objective or KL, beta without reference, or shaped ratios without "grpo".
     """
-    if objective not in ("grpo", "reinforce"):
-        raise ValueError(f"objective is grpo or reinforce, not {objective!r}")
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective is one of {', '.join(OBJECTIVES)}, not {objective!r}")
     if kl not in ("k3", "k3_corrected"):
         raise ValueError(f"kl is k3 or k3_corrected, not {kl!r}")
     if beta and ref_logps is None:
         raise ValueError("beta > 0 needs reference log-probabilities")
     if shaped is not None and objective != "grpo":
         raise ValueError(f"objective {objective!r} has no ratio that could be shaped")
-    ratio = _exp(logps - old_logps)
+    if lengths is not None:
+        old_logps = logps - sequence_log_ratio(logps - old_logps, lengths)
+    ratio, clipped = _exp(logps - old_logps), torch.zeros_like(logps.detach())
     if objective == "reinforce":
-        surrogate, clipped = advantages * logps, torch.zeros_like(logps.detach())
+        surrogate = advantages * logps
+    elif objective == "cispo":
+        surrogate, clipped = cispo(logps, ratio, advantages, clip_high)
+    elif objective == "sapo":
+        surrogate = sapo(ratio, advantages)
     else:
         bounded = ratio.clamp(1 - clip_low, 1 + clip_high)
+        ratio = ratio.clamp(max=clip_max) if clip_max else ratio
         if shaped is not None:
             pi = logps.exp()
             ratio = torch.where(shaped, pi / (pi + SHAPE), ratio)

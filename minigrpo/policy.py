@@ -23,7 +23,7 @@ HEAD_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}
 
 @dataclass(frozen=True)
 class PolicyOutput:
-    """Log-probability of each completion token of a `Packed`, [N]; the entropy, [N] without gradient, if asked for."""
+    """Log-probability of each completion token of a `Packed`, [N]; the entropy, [N], if asked for."""
 
     logps: Tensor
     entropy: Tensor | None
@@ -44,6 +44,7 @@ class Policy(nn.Module):
     def __init__(self, vlm: VLM, temperature: float = 1.0, autocast: torch.dtype | None = None) -> None:
         super().__init__()
         self.vlm, self.net, self.temperature, self.autocast = vlm, vlm.net, temperature, autocast
+        self.entropy_gradient = False  # an entropy bonus needs one
 
     def forward(self, packed: Packed, with_entropy: bool = True, kept: KeptPrompt | None = None) -> PolicyOutput:
         """Scores every completion token under softmax(logits / temperature), banned ids left out.
@@ -79,6 +80,8 @@ class Policy(nn.Module):
         logps = every.gather(-1, targets[:, None])[:, 0]
         if not with_entropy:
             return logps, None
+        if self.entropy_gradient:
+            return logps, -(every.exp() * every.clamp(min=-1e3)).sum(-1)  # exp(-1e3) is 0, and 0 · -1e308 a NaN
         with torch.no_grad():  # after all that the backward pass needs, so that it is not recomputed
             entropy = -every.exp().mul_(every).sum(-1)
         return logps, entropy

@@ -60,3 +60,8 @@ def with_prompts(policy: nn.Module, batches: Sequence[Packed]) -> Iterator[tuple
             if hasattr(policy, "unshard"):  # FSDP scattered its root after the last part's backward pass
                 policy.unshard()
             kept.backward()
+
+
+def score(policy: nn.Module, batches: Sequence[Packed]) -> list[Tensor]:
+    """Log-probabilities [N] of each micro-batch's completion tokens."""
+    return [policy(batch, with_entropy=False, kept=kept).logps for batch, kept in with_prompts(policy, batches)]

@@ -16,8 +16,9 @@ from minigrpo.layout import Group
 from minigrpo.models import VLM
 from minigrpo.rollout import generate
 from minigrpo.sampling import Sampling
-from minigrpo.sections import Config
+from minigrpo.sections import Config, RolloutConfig
 from minigrpo.task import Completion, Generate, Sample, Task, Terms
+from minigrpo.variants import overlong_penalty
 
 Score = tuple[Tensor, dict[str, list[float]]]
 """Rewards float64 [G] of a group, and its terms, each [G], NaN where one does not apply."""
@@ -64,8 +65,21 @@ def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Seque
                     del waiting[number]
         answers = answer_requests(vlm, asked, config, step)
     strict = "reward" in config.run.stopping
-    return [weigh(task, sample, completions, terms, strict)
-            for sample, completions, terms in zip(samples, groups, said, strict=True)]
+    scores = [weigh(task, sample, completions, terms, strict)
+              for sample, completions, terms in zip(samples, groups, said, strict=True)]
+    if not config.rollout.overlong:
+        return scores
+    if any("overlong" in terms for _, terms in scores):
+        raise ValueError(f"{type(task).__name__}.reward has a term 'overlong', the name of rollout.overlong's: give it "
+                         "another, or leave rollout.overlong out")
+    return [penalised(score, completions, config.rollout) for score, completions in zip(scores, groups, strict=True)]
+
+
+def penalised(score: Score, completions: Sequence[Completion], rollout: RolloutConfig) -> Score:
+    """The score with one more term, `overlong`: see `variants.overlong_penalty`."""
+    rewards, terms = score
+    penalties = overlong_penalty([c.tokens for c in completions], rollout.max_new_tokens, rollout.overlong)
+    return rewards + torch.tensor(penalties, dtype=torch.float64), {**terms, "overlong": penalties}
 
 
 def answer_requests(vlm: VLM, asked: Mapping[int, Generate], config: Config, step: int

@@ -43,14 +43,22 @@ class RolloutConfig:
     """Longest prompt, image tokens included; a longer one is an error, never cut."""
     resample_rounds: int = 0
     """Times that groups without two different rewards are replaced by other samples within a step (DAPO)."""
+    overlong: int = 0
+    """Tokens before max_new_tokens over which a penalty grows from 0 to -1, a term of the reward (DAPO); 0: none."""
 
 
 @dataclass(frozen=True)
 class GrpoConfig:
-    objective: Literal["grpo", "reinforce"] = "grpo"
-    """grpo: clipped importance ratio times advantage. reinforce: log-probability times advantage, no ratio, no clip."""
-    scale: Literal["std", "none", "loo"] = "std"
-    """Advantage: reward minus group mean, over the group's std; none: not divided; loo: mean of the others."""
+    objective: Literal["grpo", "reinforce", "cispo", "sapo"] = "grpo"
+    """grpo: clipped importance ratio times advantage. reinforce: log-probability times advantage, no ratio, no clip.
+    cispo: the ratio is a clipped weight of the log-probability. sapo: the ratio goes through a sigmoid, no clip."""
+    ratio: Literal["token", "sequence"] = "token"
+    """Importance ratio of every token, or one of the completion, the geometric mean of its tokens' (GSPO)."""
+    scale: Literal["std", "none", "loo", "batch"] = "std"
+    """Advantage: reward minus group mean, over the group's std; none: not divided; loo: mean of the others; batch: over
+    the std of all rewards of the step."""
+    terms: Literal["sum", "apart"] = "sum"
+    """Rewards are compared as a sum of terms; apart: each term is compared by itself first (GDPO, with scale batch)."""
     unbiased: bool = True
     """Sample standard deviation (G - 1 below the line); false takes the population's (G)."""
     beta: float = 0.04
@@ -61,6 +69,16 @@ class GrpoConfig:
     """The importance ratio is clipped below at 1 - clip_low."""
     clip_high: float = 0.2
     """The importance ratio is clipped above at 1 + clip_high."""
+    clip_max: float = 0.0
+    """A second bound above, for negative advantages, which clip_high does not bound, 3 say; 0: none."""
+    sampler_cap: float = 0.0
+    """Weigh tokens by policy over sampler, whose precisions may differ, up to this weight, 2 say; 0: not at all."""
+    drop_cut_off: bool = False
+    """Learn nothing from completions that the length limit cut off (DAPO); they are compared with all the same."""
+    top_entropy: float = 1.0
+    """Learn from this share of the step's tokens, those with the highest entropies, 0.2 say."""
+    entropy_bonus: float = 0.0
+    """Weight of the mean entropy of the tokens, which is maximised."""
     normalize: Literal["token", "sequence", "constant", "group"] = "token"
     """Mean over tokens of the step; over completions' means; sum over max_new_tokens; mean over groups' sums."""
     updates_per_rollout: int = 1
@@ -169,10 +187,16 @@ class Config:
         if self.rollout.group_size == 1 and grpo.scale != "none":
             raise ValueError(f"rollout.group_size 1 has no other completion to compare with, as grpo.scale "
                              f"{grpo.scale!r} must; take at least 2, or grpo.scale none")
-        for name in ("clip_low", "clip_high", "prior_ratio") if grpo.objective == "reinforce" else ():
+        for name in _IDLE[grpo.objective].split():
             if (value := getattr(grpo, name)) != getattr(GrpoConfig, name):
-                raise ValueError(f"grpo.{name} {value} changes nothing under grpo.objective reinforce, which has no "
-                                 "importance ratio: leave it out, or take grpo.objective grpo")
+                raise ValueError(f"grpo.{name} {value} changes nothing under grpo.objective {grpo.objective}: leave it "
+                                 "out, or take grpo.objective grpo")
+        if 0 < grpo.clip_max <= 1 + grpo.clip_high:
+            raise ValueError(f"grpo.clip_max {grpo.clip_max} would bound what 1 + grpo.clip_high = "
+                             f"{1 + grpo.clip_high:g} bounds already: take more, or 0 for none")
+        if self.rollout.overlong > self.rollout.max_new_tokens:
+            raise ValueError(f"rollout.overlong {self.rollout.overlong} is more than rollout.max_new_tokens "
+                             f"{self.rollout.max_new_tokens}: take less")
         if unknown := [name for name in self.run.stopping if name not in TROUBLES]:
             raise ValueError(f"run.stop_on: there is no trouble {unknown[0]!r}, but {', '.join(TROUBLES)}")
         if 0 < high < low:
@@ -187,16 +211,21 @@ STRATEGIES = {
 }
 """What `--strategy` stands for: the trained rows of MPCC Table 4; its base and prompt are modes of eval.py."""
 
+_IDLE = {"grpo": "", "reinforce": "clip_low clip_high clip_max ratio prior_ratio",
+         "cispo": "clip_low clip_max prior_ratio", "sapo": "clip_low clip_high clip_max prior_ratio"}
+"""Options of `grpo` that change nothing under an objective."""
+
 _LIMITS = (
-    ("at least", operator.ge, 0, "model.min_pixels model.max_pixels rollout.resample_rounds grpo.beta grpo.clip_low "
+    ("at least", operator.ge, 0, "model.min_pixels model.max_pixels rollout.resample_rounds rollout.overlong "
+     "grpo.clip_max grpo.sampler_cap grpo.entropy_bonus grpo.beta grpo.clip_low "
      "grpo.clip_high grpo.prior_until optim.beta1 optim.beta2 optim.weight_decay optim.warmup run.steps run.seed "
      "run.evaluate_every run.save_every run.rank_timeout run.log_completions sft.steps"),
     ("at least", operator.ge, 1, "rollout.group_size rollout.prompts_per_step rollout.max_new_tokens "
      "rollout.max_prompt_tokens grpo.updates_per_rollout optim.tokens_per_micro_batch run.max_bad_steps run.keep "
      "sft.prompts_per_step"),
-    ("above", operator.gt, 0, "rollout.temperature optim.lr optim.max_grad_norm sft.lr"),
+    ("above", operator.gt, 0, "grpo.top_entropy rollout.temperature optim.lr optim.max_grad_norm sft.lr"),
     ("below", operator.lt, 1, "optim.beta1 optim.beta2"),
-    ("at most", operator.le, 1, "grpo.clip_low optim.warmup"),
+    ("at most", operator.le, 1, "grpo.clip_low grpo.top_entropy optim.warmup"),
     ("at most", operator.le, 100, "rollout.resample_rounds"),
     ("at most", operator.le, 4096, "rollout.group_size grpo.updates_per_rollout"),
     ("at most", operator.le, 2**20, "rollout.prompts_per_step rollout.max_new_tokens rollout.max_prompt_tokens "

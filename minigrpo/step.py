@@ -14,36 +14,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from minigrpo.advantages import group_advantages
-from minigrpo.doors import extra_loss_of, metrics_of, sample_at, views_of, weights_of
+from minigrpo.doors import extra_loss_of, metrics_of, views_of, weights_of
 from minigrpo.layout import Group, Packed
 from minigrpo.losses import completion_weights, policy_loss, sft_loss
 from minigrpo.metrics import StepMetrics, record_batch, record_group
 from minigrpo.optim import clip_and_step, learning_rate
 from minigrpo.policy import Policy, PolicyOutput
-from minigrpo.prefix import with_prompts
+from minigrpo.prefix import score, with_prompts
 from minigrpo.priors import insert_prior
 from minigrpo.ranks import Ranks
 from minigrpo.reward import completions_of, score_rewards
 from minigrpo.rollout import generate
-from minigrpo.task import BatchContext, GroupContext, Sample, Task, uses
+from minigrpo.task import BatchContext, GroupContext, Sample, uses
 from minigrpo.training import Training, stage_optim
+from minigrpo.variants import comparison, forking_tokens, sampler_weights, without_cut_off
 from minigrpo.views import score_contexts
-
-
-def load_samples(task: Task, samples: Sequence[Sample], indices: Sequence[int], known: dict[str, int]
-                 ) -> list[Sample]:
-    """The samples at these indices; `known` keeps the index of every id that this rank has met.
-
-    Raises:
-        ValueError: two samples have one id, and so would draw the same random numbers.
-    """
-    loaded = [sample_at(task, samples, i) for i in indices]
-    for i, sample in zip(indices, loaded, strict=True):
-        if (other := known.setdefault(sample.id, i)) != i:
-            raise ValueError(f"samples {other} and {i} of the task have one id, {sample.id!r}: random numbers are "
-                             "keyed on ids, so make them unique")
-    return loaded
 
 
 def sample_groups(training: Training, samples: Sequence[Sample], step: int) -> list[Group]:
@@ -116,18 +101,20 @@ def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics
     Raises:
         ValueError: the task's advantages or weights are not finite, or of another shape.
     """
-    task, grpo, names = training.task, training.config.grpo, []
-    compare = partial(group_advantages, scale=grpo.scale, unbiased=grpo.unbiased)
-    contexts = [replace(c, advantages=compare(c.rewards), compare=compare) for c in contexts]
+    task, grpo, ranks, names = training.task, training.config.grpo, training.ranks, []
+    compare, rewards = comparison(grpo, task.reward_weights, contexts, ranks)
+    contexts = [replace(c, advantages=compare(r), compare=compare) for c, r in zip(contexts, rewards, strict=True)]
     if uses(task, "views"):  # every rank must score the same views, whatever samples it has
-        names = sorted(set().union(*training.ranks.gather([{name for c in contexts for name in c.group.views}])))
-    if names or task.needs_scores:
+        names = sorted(set().union(*ranks.gather([{name for c in contexts for name in c.group.views}])))
+    if names or task.needs_scores or grpo.top_entropy < 1:
         with metrics.phase("views"):
             contexts = score_contexts(training, contexts, names)
-    compared = []
-    with training.ranks.together():  # an error in a task's own code is raised on every rank
-        for context in contexts:
+    compared, forking = [], forking_tokens(contexts, grpo.top_entropy, ranks)
+    with ranks.together():  # an error in a task's own code is raised on every rank
+        for context, forks in zip(contexts, forking, strict=True):
             advantages, weights = weights_of(task, context)
+            if forks is not None:
+                weights = forks.double() * (1 if weights is None else weights)
             rows = [] if weights is None else [row[seen] for row, seen in zip(weights, context.mask, strict=True)]
             group = replace(context.group, rewards=context.rewards, advantages=advantages, token_weights=rows,
                             varied=bool(advantages.any()))
@@ -156,10 +143,12 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
     config, task, stage, ranks = training.config, training.task, training.stage, training.ranks
     policy, _, reference = training.roles
     grpo, extra = config.grpo, uses(task, "extra_loss") and stage.policy > 0
+    pulls = extra or (config.grpo.entropy_bonus > 0 and stage.policy > 0)  # on groups without variance, too
     groups = [context.group for context in contexts]
+    metrics.total("tokens", sum(len(c) for g in [*groups, *imitated] for c in g.completions))
+    groups = without_cut_off(groups) if grpo.drop_cut_off else groups
     lengths = [len(c) for g in groups for c in g.completions]
     taught = sum(len(c) for g in imitated for c in g.completions)
-    metrics.total("tokens", sum(lengths) + taught)
     *totals, varied, taught = map(int, ranks.sum(
         [sum(lengths), len(lengths), len(groups), sum(g.varied for g in groups), taught]))
     if not stage.policy and not taught:
@@ -170,12 +159,12 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
     metrics.max("lr", rate)
     metrics.max("skipped", 0.0)
     metrics.max("updated", 0.0)
-    metrics.max("idle", float(not (varied or taught or extra)))
-    if not (varied or taught or extra):
+    metrics.max("idle", float(not (varied or taught or pulls)))
+    if not (varied or taught or pulls):
         return
 
     # A group without variance has no gradient unless a KL pulls on it, or another loss may.
-    batches = training.batches([g for g in groups if g.varied or grpo.beta > 0 or extra])
+    batches = training.batches([g for g in groups if g.varied or grpo.beta > 0 or pulls])
     lessons = training.batches(imitated) if taught else []
 
     # Log-probabilities that the loss compares with: the reference's, and, with several updates, the old policy's.
@@ -195,14 +184,20 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
         if batch.token_weights is not None:
             advantages = advantages * batch.token_weights
         old, ref = olds[number], refs[number]
+        old = out.logps.detach() if old is None else old
+        if grpo.sampler_cap and batch.sampler_logps is not None:
+            advantages = advantages * sampler_weights(old, batch.sampler_logps, grpo.sampler_cap)
         result = policy_loss(
-            out.logps, out.logps.detach() if old is None else old, advantages, weights, objective=grpo.objective,
-            ref_logps=ref, beta=grpo.beta, kl=grpo.kl, clip_low=grpo.clip_low, clip_high=grpo.clip_high,
+            out.logps, old, advantages, weights, objective=grpo.objective, ref_logps=ref, beta=grpo.beta, kl=grpo.kl,
+            clip_low=grpo.clip_low, clip_high=grpo.clip_high, clip_max=grpo.clip_max,
+            lengths=batch.lengths if grpo.ratio == "sequence" else None,
             shaped=batch.is_prior[batch.owner] if grpo.prior_ratio == "shaped" else None,
         )
         if batch.counted:
             record_batch(metrics, batch, out, result, with_kl=ref is not None, on_policy=made == 0)
         loss = stage.policy * result.loss
+        if grpo.entropy_bonus:
+            loss = loss - stage.policy * grpo.entropy_bonus * (weights * out.entropy).sum()
         if extra:
             more = extra_loss_of(task, BatchContext(step, batch, out.logps, out.entropy, weights))
             loss = loss if more is None else loss + more
@@ -226,11 +221,6 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
             metrics.max("grad_norm", norm)
             metrics.max("skipped", float(not math.isfinite(norm)))
             metrics.max("updated", float(math.isfinite(norm)))
-
-
-def score(policy: Policy, batches: Sequence[Packed]) -> list[Tensor]:
-    """Log-probabilities [N] of each micro-batch's completion tokens."""
-    return [policy(batch, with_entropy=False, kept=kept).logps for batch, kept in with_prompts(policy, batches)]
 
 
 def accumulate(policy: Policy, batches: Sequence[Packed], loss_of: Callable[[int, Packed, PolicyOutput], Tensor],

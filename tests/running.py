@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMED = ("seconds", "seconds/rollout", "seconds/reward", "seconds/scoring", "seconds/update", "tokens_per_second")
+TIMED = ("seconds", "seconds/rollout", "seconds/reward", "seconds/scoring", "seconds/update",
+         "seconds/views", "tokens_per_second")
 SMALL = {"rollout.prompts_per_step": 4, "rollout.group_size": 3, "rollout.max_new_tokens": 6, "run.steps": 2,
          "optim.lr": 1e-3, "optim.warmup": 0, "grpo.beta": 0}
 

@@ -303,7 +303,7 @@ def test_sft_weights_replace_the_mean():
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(objective="ppo"), "objective is grpo or reinforce, not 'ppo'"),
+    (dict(objective="ppo"), "objective is one of grpo, reinforce, cispo, sapo, not 'ppo'"),
     (dict(kl="k1"), "kl is k3 or k3_corrected, not 'k1'"),
     (dict(beta=0.1), "beta > 0 needs reference"),
     (dict(objective="reinforce", beta=0.1), "beta > 0 needs reference"),

@@ -82,6 +82,21 @@ def test_entropy_is_that_of_the_exact_distribution_and_has_no_gradient(temperatu
     assert bare.entropy is None and torch.equal(bare.logps, out.logps)
 
 
+def test_where_a_bonus_wants_it_the_entropy_has_its_gradient(monkeypatch):
+    vlm, plain = exact_pair("llama")
+    groups = tiny.groups(vlm)
+    rows = [tiny.plain_logits(plain, vlm, g.prompt, c, 0.7) for g in groups for c in g.completions]
+    exact = torch.distributions.Categorical(logits=torch.cat(rows)[:, ~tiny.banned(vlm)]).entropy()
+    (exact * token_weights(27)).sum().backward()
+    monkeypatch.setattr(policy, "HEAD_ELEMENTS", {"cpu": 9 * VOCABULARY})  # three chunks, two computed anew
+    ours = Policy(vlm, 0.7)
+    ours.entropy_gradient = True
+    out = ours(pack(groups))
+    assert torch.allclose(out.entropy, exact, rtol=0, atol=1e-11)
+    (out.entropy * token_weights(27)).sum().backward()
+    assert_same_gradients(vlm.net, plain, 1e-10)
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_gradient_checkpointing_changes_nothing(family):
     plain, checkpointed = tiny.vlm(family), tiny.vlm(family)
