@@ -82,8 +82,10 @@ def train(config: Config, task: Task, ranks: Ranks) -> None:
                 log.say(f"going on from step {at.steps} of {log.steps}, {log.beginning.checkpoint}\n"
                         f"writing to {log.dir}")
             if not at.scores:
-                size = sum(p.numel() for p in replica.net.parameters()) / 1e6
-                log.say(f"{path}: {size:.1f}M parameters, {len(samples_of(task))} samples, {ranks.size} rank(s) on "
+                size, trained = (sum(p.numel() for p in policy.parameters() if p.requires_grad or every) / 1e6
+                                 for every in (True, False))
+                log.say(f"{path}: {size:.1f}M parameters{f', {trained:.1f}M trained' if trained < size else ''}, "
+                        f"{len(samples_of(task))} samples, {ranks.size} rank(s) on "
                         f"{ranks.device.type}\nwriting to {log.dir}")
                 at.scores.append(evaluate(replica))
                 log.say(f"held-out before: {figures(at.scores[0])}")

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from minigrpo.files import replacing
+from minigrpo.lora import add_in, base_of, is_adapter, pairs_of
 from minigrpo.ranks import Ranks
 
 WEIGHTS, PROGRESS, CONFIG, DIGESTS = "weights", "progress.json", "config.toml", "digests.json"
@@ -87,8 +89,17 @@ def is_checkpoint(folder: str | Path) -> bool:
 
 
 def start_model(path: str | Path) -> str:
-    """The model folder or hub id that a path stands for: itself, or what the run of a checkpoint began with."""
-    return start_model(read_progress(Path(path)).path) if is_checkpoint(path) else str(path)
+    """The model folder or hub id that a path stands for: itself, or what the run of a checkpoint, or adapters, began
+    with in the end."""
+    before = began_with(path)
+    return str(path) if before is None else start_model(before)
+
+
+def began_with(path: str | Path) -> str | None:
+    """The model that the run of a checkpoint, or adapters, began with; None for what is neither."""
+    if is_checkpoint(path):
+        return read_progress(Path(path)).path
+    return base_of(path) if is_adapter(path) else None
 
 
 def model_mark(path: str) -> str:
@@ -183,9 +194,17 @@ def restore(folder: Path, policy: nn.Module, optimizer: torch.optim.Optimizer, r
 
 
 def read_weights(folder: str | Path, net: nn.Module) -> None:
-    """Fills a model, on one rank and in any precision, with the policy of a checkpoint. Raises as `restore`."""
+    """Fills a model, on one rank and in any precision, with the policy of a checkpoint; adapters are added to its
+    weights, which are then those that the run began with. Raises as `restore`."""
     reader = dcp.FileSystemReader(Path(folder) / WEIGHTS)
     kept, whole = reader.read_metadata().state_dict_metadata, dict(net.named_parameters(prefix="policy/net"))
+    if small := [name for name in kept if name.startswith("policy/") and ".lora_" in name]:
+        found = {name: torch.empty(kept[name].size, dtype=kept[name].properties.dtype) for name in small}
+        with _failures(Path(folder)):
+            dcp.load(found, storage_reader=reader, no_dist=True)
+        model = tomllib.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))["model"]
+        add_in(net, pairs_of(found, "policy/net."), model["lora_alpha"] / model["lora_rank"])
+        return
     if lacking := whole.keys() - kept.keys():
         raise ValueError(f"checkpoint {folder} is of another model: it has no {min(lacking)}")
     stored = {name: torch.empty(p.shape, dtype=kept[name].properties.dtype) for name, p in whole.items()}
@@ -210,8 +229,10 @@ def prune(run: Path, keep: int) -> None:
 
 def _tensors(policy: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Every tensor that decides how training goes on, by name; tied ones once."""
-    found = {}
-    for name, parameter in policy.named_parameters():
+    found, parameters = {}, dict(policy.named_parameters())
+    if any(".lora_" in name for name in parameters):  # the frozen weights are those of the model it began with
+        parameters = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    for name, parameter in parameters.items():
         found[f"policy/{name}"] = parameter.detach()
         found |= {f"adamw/{name}/{key}": value for key, value in optimizer.state.get(parameter, {}).items()}
     return found

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import transformers
 
-from minigrpo.checkpoints import files_of, is_checkpoint, read_progress, start_model
+from minigrpo.checkpoints import absolute, files_of, is_checkpoint, read_progress, start_model
 from minigrpo.files import replacing
 from minigrpo.loading import load_model
+from minigrpo.lora import adapters, merged_state, save_adapter
 from minigrpo.models import VLM
 from minigrpo.replica import DTYPES
 
@@ -24,6 +25,8 @@ _WEIGHTS = (".safetensors", ".bin", ".index.json", ".pt", ".pth", ".gguf", ".h5"
 
 def export(vlm: VLM, folder: str | Path, source: str | Path = "") -> Path:
     """Writes a model folder, which appears whole or not at all; a model that is there already is replaced.
+
+    Adapters are added to the weights, and stand apart in its folder `adapter`, in peft's format.
 
     Args:
         vlm: Full weights, the replica of a sharded policy say.
@@ -41,7 +44,8 @@ def export(vlm: VLM, folder: str | Path, source: str | Path = "") -> Path:
             vlm.save(part)
             return folder
         written = part / ".written"
-        vlm.net.save_pretrained(written)  # its own configuration goes again
+        state = {"state_dict": merged_state(vlm.net)} if adapters(vlm.net) else {}
+        vlm.net.save_pretrained(written, **state)  # its own configuration goes again
         for file in sorted(written.iterdir()):
             if file.name.endswith((".safetensors", ".safetensors.index.json")):
                 file.rename(part / file.name)
@@ -49,6 +53,8 @@ def export(vlm: VLM, folder: str | Path, source: str | Path = "") -> Path:
         for file in files_of(start_model(source)):
             if file.is_file() and not file.name.startswith(".") and not file.name.endswith(_WEIGHTS):
                 shutil.copyfile(file, part / file.name)
+        if adapters(vlm.net):
+            save_adapter(vlm.net, part / "adapter", absolute(str(source)))
     return folder
 
 

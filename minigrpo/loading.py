@@ -21,8 +21,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from minigrpo.checkpoints import is_checkpoint, read_weights, start_model
+from minigrpo.checkpoints import began_with, is_checkpoint, read_weights
 from minigrpo.cpu import has_slow_products, use_fast_products, use_linear_patches
+from minigrpo.lora import read_adapter
 from minigrpo.models import VISION_FAMILIES, VLM
 
 
@@ -31,7 +32,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
     """Loads a folder or hub id: safetensors only, no remote code, nothing of its generation settings but end tokens.
 
     Args:
-        path: A folder in HF format, a hub id, or a run's checkpoint.
+        path: A folder in HF format, a hub id, a run's checkpoint, or adapters in peft's format, which are added in.
         dtype: Parameter type; "auto" is float32 on CPU and bfloat16 on CUDA.
         device: Where the parameters go.
         attention_kernel: "sdpa", "flash", or "auto": flash on CUDA in half precision, else SDPA.
@@ -40,12 +41,13 @@ def load_model(path: str | Path, *, dtype: torch.dtype | str = "auto", device: t
 
     Raises:
         FileNotFoundError: the folder, its configuration or its weights are missing.
-        ValueError: a model that the engine does not support, with what is missing; a damaged checkpoint.
+        ValueError: a model that the engine does not support, with what is missing; a damaged checkpoint; adapters of
+            another model.
     """
-    if is_checkpoint(path):
-        loaded = load_model(start_model(path), dtype=dtype, device=device, attention_kernel=attention_kernel,
+    if (before := began_with(path)) is not None:
+        loaded = load_model(before, dtype=dtype, device=device, attention_kernel=attention_kernel,
                             graphs=graphs, min_pixels=min_pixels, max_pixels=max_pixels)
-        read_weights(path, loaded.net)
+        (read_weights if is_checkpoint(path) else read_adapter)(path, loaded.net)
         return loaded
     path, device = _checked(path), torch.device(device)
     config, auto = read_config(path)

@@ -34,7 +34,8 @@ class KeptPrompt:
         pairs = [(made, leaf.grad) for layer, both in self.made.items()
                  for made, leaf in zip(both, self.leaves[layer], strict=True) if leaf.grad is not None]
         if pairs:  # the last output has no gradient of its own, but FSDP gathers a layer once its output gets one
-            made, gradients = zip(*pairs, (self.hidden, torch.zeros_like(self.hidden)), strict=True)
+            pairs += [(self.hidden, torch.zeros_like(self.hidden))] if self.hidden.requires_grad else []
+            made, gradients = zip(*pairs, strict=True)
             torch.autograd.backward(made, gradients)
 
 

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, Offlo
 from torch.distributed.tensor import DTensor
 
 from minigrpo.loading import load_model
+from minigrpo.lora import WithoutAdapters, add_adapters
 from minigrpo.models import VLM
 from minigrpo.policy import Policy
 from minigrpo.ranks import Ranks
@@ -35,17 +36,23 @@ class Roles(NamedTuple):
 
     policy: Policy
     replica: VLM
-    reference: Policy | None
+    reference: Policy | WithoutAdapters | None
 
 
-def load_roles(path: str, model: ModelConfig, ranks: Ranks, with_reference: bool, temperature: float = 1.0) -> Roles:
+def load_roles(path: str, model: ModelConfig, ranks: Ranks, with_reference: bool, temperature: float = 1.0,
+               seed: int = 0) -> Roles:
     """Loads a model folder or hub id for each of its roles; scores are those at the sampling temperature.
 
     Half precision computes in it and keeps float32 weights in the policy: by FSDP with several ranks, by autocast with
-    one. With one rank and equal precision the replica is the policy.
+    one. With one rank and equal precision the replica is the policy. With adapters the weights are frozen and stand in
+    the precision that computes, unless FSDP shards them, and the reference is the policy with its adapters off.
+
+    Args:
+        seed: Of adapters.
 
     Raises:
-        ValueError: `model.offload` with one rank.
+        ValueError: `model.offload` with one rank, adapters for layers that the model does not have, or a vision tower
+            to freeze where there is none.
     """
     if model.offload and ranks.size == 1:
         raise ValueError("model.offload needs several ranks: only what is sharded is kept in host memory; start with "
@@ -60,18 +67,31 @@ def load_roles(path: str, model: ModelConfig, ranks: Ranks, with_reference: bool
         return load_model(path, dtype=dtype, device=ranks.device, attention_kernel=kernel, graphs=model.graphs,
                           min_pixels=model.min_pixels, max_pixels=model.max_pixels)
 
-    autocast = compute if half and ranks.size == 1 else None
-    policy = Policy(load(torch.float32 if half else compute), temperature, autocast)
+    def adapted(vlm: VLM) -> VLM:
+        if model.lora_rank:
+            add_adapters(vlm.net, vlm.decoder, model.targets, model.lora_rank, model.lora_alpha, seed)
+        return vlm
+
+    one_copy = ranks.size == 1 and (not half or model.lora_rank > 0)
+    autocast = compute if half and ranks.size == 1 and not model.lora_rank else None
+    policy = Policy(adapted(load(torch.float32 if half and not one_copy else compute)), temperature, autocast)
+    if model.freeze_vision:
+        if not policy.vlm.has_vision:
+            raise ValueError(f"model.freeze_vision: {path} has no vision tower; leave it out")
+        policy.net.model.visual.requires_grad_(False)
     if model.gradient_checkpointing:
         net = policy.net  # transformers renamed it on the way to version 6
         enable = getattr(net, "activation_checkpointing_enable", None) or net.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    replica = policy.vlm if ranks.size == 1 and not half else load(compute)
-    reference = Policy(load(compute), temperature, autocast).requires_grad_(False) if with_reference else None
+    replica, reference = policy.vlm if one_copy else adapted(load(compute)), None
+    if with_reference and not model.lora_rank:
+        reference = Policy(load(compute), temperature, autocast).requires_grad_(False)
     if ranks.size > 1:
         shard(policy, compute, model.offload)
         if reference is not None:
             shard(reference, compute)
+    if with_reference and model.lora_rank:
+        reference = WithoutAdapters(policy)
     return Roles(policy, replica, reference)
 
 
@@ -104,11 +124,12 @@ def shard(policy: Policy, compute: torch.dtype, offload: bool = False) -> None:
 
 @torch.no_grad()
 def refresh(replica: VLM, policy: Policy) -> None:
-    """Copies the policy's weights into the replica, in place, so that addresses never change."""
+    """Copies the policy's weights into the replica, in place, so that addresses never change; frozen ones are equal."""
     if replica is policy.vlm:
         return
     under_way = None
-    for bucket in _buckets(zip(replica.net.parameters(), policy.net.parameters(), strict=True)):
+    pairs = zip(replica.net.parameters(), policy.net.parameters(), strict=True)
+    for bucket in _buckets((whole, source) for whole, source in pairs if source.requires_grad):
         started = _Gather(bucket)
         if under_way:
             under_way.finish()  # while the next one runs

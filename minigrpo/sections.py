@@ -23,10 +23,23 @@ class ModelConfig:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: bool = False
     """Keep master weights, gradients and AdamW's averages in host memory; for GPUs too small for their shard."""
+    lora_rank: int = 0
+    """Train adapters of this rank beside frozen weights (LoRA), 16 say; 0 trains the weights themselves."""
+    lora_alpha: float = 32.0
+    """An adapter's output is weighed by lora_alpha / lora_rank."""
+    lora_targets: str = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+    """Linear layers of the language model that get an adapter, with commas between their names."""
+    freeze_vision: bool = False
+    """Leave the vision tower as it is; beside LoRA it is so in any case."""
     min_pixels: int = 0
     """Smaller images are enlarged to this area in pixels; 0 keeps the model folder's own bound."""
     max_pixels: int = 0
     """Larger images are shrunk to this area in pixels; 0 keeps the model folder's own bound."""
+
+    @property
+    def targets(self) -> list[str]:
+        """The names of `lora_targets`."""
+        return [name.strip() for name in self.lora_targets.split(",") if name.strip()]
 
 
 @dataclass(frozen=True)
@@ -183,6 +196,14 @@ class Config:
                 value = operator.attrgetter(name)(self)
                 if not holds(value, bound):
                     raise ValueError(f"{name} must be {words} {bound:,}, not {value}")
+        model = self.model
+        if model.lora_rank and model.freeze_vision:
+            raise ValueError("model.freeze_vision changes nothing beside model.lora_rank, which freezes all weights: "
+                             "leave it out")
+        for name in ("lora_alpha", "lora_targets") if not model.lora_rank else ():
+            if (value := getattr(model, name)) != getattr(ModelConfig, name):
+                raise ValueError(f"model.{name} {value} changes nothing without model.lora_rank: give that, 16 say, or "
+                                 "leave it out")
         grpo, low, high = self.grpo, self.model.min_pixels, self.model.max_pixels
         if self.rollout.group_size == 1 and grpo.scale != "none":
             raise ValueError(f"rollout.group_size 1 has no other completion to compare with, as grpo.scale "
@@ -216,14 +237,15 @@ _IDLE = {"grpo": "", "reinforce": "clip_low clip_high clip_max ratio prior_ratio
 """Options of `grpo` that change nothing under an objective."""
 
 _LIMITS = (
-    ("at least", operator.ge, 0, "model.min_pixels model.max_pixels rollout.resample_rounds rollout.overlong "
-     "grpo.clip_max grpo.sampler_cap grpo.entropy_bonus grpo.beta grpo.clip_low "
+    ("at least", operator.ge, 0, "model.lora_rank model.min_pixels model.max_pixels rollout.resample_rounds "
+     "rollout.overlong grpo.clip_max grpo.sampler_cap grpo.entropy_bonus grpo.beta grpo.clip_low "
      "grpo.clip_high grpo.prior_until optim.beta1 optim.beta2 optim.weight_decay optim.warmup run.steps run.seed "
      "run.evaluate_every run.save_every run.rank_timeout run.log_completions sft.steps"),
     ("at least", operator.ge, 1, "rollout.group_size rollout.prompts_per_step rollout.max_new_tokens "
      "rollout.max_prompt_tokens grpo.updates_per_rollout optim.tokens_per_micro_batch run.max_bad_steps run.keep "
      "sft.prompts_per_step"),
-    ("above", operator.gt, 0, "grpo.top_entropy rollout.temperature optim.lr optim.max_grad_norm sft.lr"),
+    ("above", operator.gt, 0, "model.lora_alpha grpo.top_entropy rollout.temperature optim.lr optim.max_grad_norm "
+     "sft.lr"),
     ("below", operator.lt, 1, "optim.beta1 optim.beta2"),
     ("at most", operator.le, 1, "grpo.clip_low grpo.top_entropy optim.warmup"),
     ("at most", operator.le, 100, "rollout.resample_rounds"),

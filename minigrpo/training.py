@@ -47,7 +47,8 @@ class Training:
             raise ValueError(f"grpo.top_entropy chooses by the policy's entropies, and {type(task).__name__} is "
                              "scored by the reference: leave grpo.top_entropy out")
         with_reference = stage.policy > 0 and (config.grpo.needs_reference or task.scored_by == "reference")
-        roles = load_roles(path, config.model, ranks, with_reference, config.rollout.temperature)
+        roles = load_roles(path, config.model, ranks, with_reference, config.rollout.temperature,
+                           config.run.seed)
         roles.policy.entropy_gradient = config.grpo.entropy_bonus > 0
         return cls(config, task, stage, ranks, roles, make_optimizer(roles.policy, stage_optim(config, stage)))
 

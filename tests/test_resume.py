@@ -28,6 +28,7 @@ CASES = {
     "sft": {"run.stages": "sft", "sft.steps": 4, "sft.prompts_per_step": 4, "task.priors": "true"},
     "sft+rft": STAGES | {"grpo.beta": 0.1, "run.steps": 3},
     "bfloat16": {"model.dtype": "bfloat16"},
+    "adapters": {"model.lora_rank": 2, "grpo.beta": 0.1, "optim.lr": 1e-2},
     "idle": {"task.flat_every": 1, "run.steps": 7},
     "learning-sampler": {"task": "test_resume:Learning"},
 }

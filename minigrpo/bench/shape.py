@@ -53,6 +53,7 @@ class Shape:
         per_patch, per_image_token: Weights outside its layers that a patch, and an image token, is multiplied by.
         patch_values: Numbers that make up a patch.
         kept_by_mergers: Numbers that the mergers keep of an image token for the backward pass.
+        eyes: Parameters of the vision tower, mergers included.
     """
 
     parameters: int
@@ -67,6 +68,7 @@ class Shape:
     per_image_token: int = 0
     patch_values: int = 0
     kept_by_mergers: int = 0
+    eyes: int = 0
 
 
 def shape_of(model: str | PreTrainedConfig) -> Shape:
@@ -98,7 +100,7 @@ def shape_of(model: str | PreTrainedConfig) -> Shape:
         full_layers=len(getattr(seen, "fullatt_block_indexes", range(vision.layers))),
         window=getattr(seen, "window_size", 0) // seen.patch_size, merge=seen.spatial_merge_size,
         per_patch=patch.numel(), per_image_token=sum(map(_matrices, mergers)), patch_values=patch[0].numel(),
-        kept_by_mergers=sum(3 * _linear(merger)[0].in_features for merger in mergers),
+        kept_by_mergers=sum(3 * _linear(merger)[0].in_features for merger in mergers), eyes=_count(eyes),
     )
 
 

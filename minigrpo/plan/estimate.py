@@ -14,7 +14,7 @@ from minigrpo.bench.flops import completions_after, forward, prompts_once
 from minigrpo.bench.shape import Shape, Tower
 from minigrpo.policy import HEAD_ELEMENTS
 from minigrpo.rollout import MAX_ROWS
-from minigrpo.sections import Config
+from minigrpo.sections import Config, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,24 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
     """Bytes of each part; `peak` is the most that is held at once, and `host` what is offloaded to host memory.
 
     Float32 weights, gradients, AdamW's averages, the replica and the reference are always there. In the update
-    activations, working weights and the head's logits come on top, in the rollout cache, logits and prefill.
+    activations, working weights and the head's logits come on top, in the rollout cache, logits and prefill. Beside
+    adapters the weights are frozen, on one rank in the computing precision, and replica and reference too.
     """
     size, master = shape.parameters, max(4, load.compute)
+    half, several, lora = load.compute < 4, load.ranks > 1, config.model.lora_rank > 0
+    trained = adapter_parameters(shape, config.model) if lora else size
+    if config.model.freeze_vision and shape.vision:
+        trained -= shape.eyes
+    frozen = (master if several or not lora else load.compute) * (size - trained * (not lora))
     sharded = {
-        "weights": master * size / load.ranks,
-        "gradients": master * size / load.ranks,
-        "Adam's averages": 2 * master * size / load.ranks,
+        "weights": (frozen + master * trained) / load.ranks,
+        "gradients": master * trained / load.ranks,
+        "Adam's averages": 2 * master * trained / load.ranks,
     }
-    half, several = load.compute < 4, load.ranks > 1
-    with_reference = config.grpo.needs_reference
+    with_reference = config.grpo.needs_reference and not lora
     stays = {
         **({} if config.model.offload else sharded),
-        "replica": load.compute * size if several or half else 0.0,
+        "replica": load.compute * size + lora * master * trained if several or (half and not lora) else 0.0,
         # FSDP keeps the root gathered after a forward that no backward pass follows
         "reference": load.compute * (shape.root + (size - shape.root) / load.ranks) if with_reference else 0.0,
     }
@@ -108,7 +113,7 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
         # FSDP gathers the root and two layers, and the gradient of the largest until it is scattered; without FSDP
         # autocast keeps a copy of the weights in half precision
         "working weights": load.compute * (shape.root + 2 * shape.text.largest) + (load.compute + 4) * largest
-        if several else load.compute * size if half else 0.0,
+        if several else load.compute * size if half and not lora else 0.0,
         "head": 16.0 * min(HEAD_ELEMENTS[machine.kind], predicted * shape.vocabulary),
     }
     rows = min(MAX_ROWS, load.prompts * config.rollout.group_size)
@@ -125,6 +130,15 @@ def memory(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[s
     return {name: n for name, n in {**stays, **update, **rollout}.items() if n} | {"peak": peak} | host
 
 
+def adapter_parameters(shape: Shape, model: ModelConfig) -> int:
+    """Parameters of the adapters: rank times inputs and outputs of every linear layer that has one."""
+    text = shape.text
+    sides = {"q_proj": (text.width, text.query), "k_proj": (text.width, text.key), "v_proj": (text.width, text.key),
+             "o_proj": (text.query, text.width), "gate_proj": (text.width, text.mlp), "up_proj": (text.width, text.mlp),
+             "down_proj": (text.mlp, text.width)}
+    return model.lora_rank * text.layers * sum(sum(sides.get(name, ())) for name in model.targets)
+
+
 def activations(shape: Shape, config: Config, load: Load, machine: Machine) -> tuple[float, float]:
     """Bytes that a micro-batch keeps for its backward pass, and those of the one layer that is recomputed at a time."""
     prompts, completions = _micro_batch(config, load)
@@ -135,7 +149,10 @@ def activations(shape: Shape, config: Config, load: Load, machine: Machine) -> t
         layer += prompts * prompt**2 + completions * length * (prompt + length)
     towers = [(shape.text, tokens, layer)]
     kept = 2.0 * tokens * shape.text.width + completions * length * shape.text.width  # last norm, and the head's inputs
-    if shape.vision:
+    if config.model.lora_rank:  # what goes from A to B; frozen norms need not keep what their weights multiply
+        layer += tokens * (config.model.lora_rank * len(config.model.targets) - 2 * shape.text.width)
+        towers = [(shape.text, tokens, layer)]
+    if shape.vision and not (config.model.lora_rank or config.model.freeze_vision):
         patches = prompts * load.patches
         towers.append((shape.vision, patches, _layer(shape.vision, patches, patches)))
         kept += prompts * (load.patches * shape.patch_values + load.image * shape.kept_by_mergers)
@@ -178,6 +195,7 @@ def seconds(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[
     read += cache(shape, load, load.prompts, load.prompts * group, length // 2) * length
     scored = prefill + drawn
     with_reference = config.grpo.needs_reference
+    passes = 2 if config.model.lora_rank else 3  # forward, and backward by inputs and by weights, which may be frozen
     updates = config.grpo.updates_per_rollout
     master = max(4, load.compute) * shape.parameters / load.ranks
     batches = math.ceil(load.prompts * group / _micro_batch(config, load)[1])
@@ -189,7 +207,7 @@ def seconds(shape: Shape, config: Config, load: Load, machine: Machine) -> dict[
         "prefill": prefill / rate,
         "decode": max(read / bandwidth, drawn / rate),
         "scoring": scored / rate * (with_reference + (updates > 1)),
-        "update": scored / rate * updates * (4 if config.model.gradient_checkpointing else 3),
+        "update": scored / rate * updates * (passes + config.model.gradient_checkpointing),
         "offload": updates * offloaded if config.model.offload else 0.0,
     }
     return {name: n for name, n in found.items() if n} | {"step": sum(found.values())}

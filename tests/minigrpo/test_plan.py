@@ -1,6 +1,7 @@
 """A plan's parts against what a run really holds, counted tensor by tensor; and the command."""
 
 import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,39 @@ def test_activations_are_those_that_the_backward_pass_keeps(folder, checkpointin
     kept, recomputed = activations(shape_of(str(folder)), run, load, CPU)
     assert kept == pytest.approx(saved_bytes(policy.train(), pack(drawn)), rel=0.1)
     assert (recomputed > 0) == checkpointing
+
+
+@pytest.mark.parametrize("frozen", [{"lora_rank": 4}, {"lora_rank": 4, "lora_targets": "q_proj,down_proj"},
+                                    {"freeze_vision": True}], ids=str)
+def test_what_is_frozen_keeps_less(folder, frozen):
+    workload = replace(WORKLOADS["toy"], group_size=6, completion=40, image=(448, 336))
+    model = ModelConfig(dtype="float32", **frozen)
+    roles = load_roles(str(folder), model, Ranks(), True)
+    policy = roles.policy
+    prompts = [policy.vlm.encode(sample) for sample in workload.samples(0)]
+    drawn = [Group(p, [torch.arange(20, 60) for _ in range(6)]) for p in prompts]
+    load = Load(1, 4, 2, workload.text_tokens, workload.image_tokens, workload.grid)
+    run, shape = replace(config(group_size=6, max_new_tokens=40), model=model), shape_of(str(folder))
+    kept, _ = activations(shape, run, load, CPU)
+    whole, _ = activations(shape, replace(run, model=ModelConfig()), load, CPU)
+    assert kept < whole
+    if "lora_targets" not in frozen:  # layers without an adapter need not keep their inputs: the plan counts them
+        assert kept == pytest.approx(saved_bytes(policy.train(), pack(drawn)), rel=0.1)
+    parts, trained = memory(shape, run, load, CPU), sum(p.nbytes for p in policy.parameters() if p.requires_grad)
+    assert parts["weights"] == sum(p.nbytes for p in policy.parameters())
+    assert (parts["gradients"], parts["Adam's averages"]) == (trained, 2 * trained)
+    assert ("reference" in parts) == isinstance(roles.reference, Policy) == ("lora_rank" not in frozen)
+
+
+def test_an_adapter_leaves_one_copy_of_the_weights_in_half_precision(folder):
+    shape = shape_of(str(folder))
+    run = replace(config(group_size=4, max_new_tokens=6, prompts_per_step=4), model=ModelConfig(lora_rank=4))
+    one, two = (memory(shape, run, Load(n, 2, 4 // n, 20, 12, (6, 8)), GPUS["a100"]) for n in (1, 2))
+    trained = one["gradients"] / 4
+    assert one["weights"] == 2 * shape.parameters + 4 * trained
+    assert not one.keys() & {"replica", "reference", "working weights"}
+    assert two["weights"] == 2 * shape.parameters + 2 * trained and two["gradients"] == 2 * trained
+    assert two["replica"] == 2 * shape.parameters + 4 * trained
 
 
 def test_what_stays_and_the_cache_are_counted_to_the_byte(folder):
@@ -241,3 +275,13 @@ def test_the_configurations_fit_their_two_gpus(size, millions, image, capsys):
         words = ["--gpus", "2", "--memory", "80", "--image", image, "--config", str(config)]
         assert main([*words, "--model", str(REAL / f"Qwen2.5-VL-{size}-Instruct")]) == 0
         assert f"{millions} parameters, bfloat16, 2 × A100" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no configurations of real models")
+def test_adapters_of_3b_fit_a_card_of_24_gb(capsys):
+    words = ["--model", str(REAL / "Qwen2.5-VL-3B-Instruct"), "--memory", "24", "--model.lora_rank", "16",
+             "--rollout.prompts_per_step", "4", "--rollout.max_new_tokens", "256"]
+    assert main([*words, "--optim.tokens_per_micro_batch", "4096"]) == 0
+    peak = float(re.search(r"peak +([\d.]+)", capsys.readouterr().out)[1])
+    assert peak < 22
+    assert main(words) == 1, "three groups in a micro-batch do not fit"

@@ -50,6 +50,9 @@ CASES = {
     "entropies": UNEVEN | {"grpo.objective": "sapo", "grpo.top_entropy": 0.4, "grpo.entropy_bonus": 0.01,
                            "grpo.sampler_cap": 1.01, "task.flat_every": 2},
     "without-cut-off": UNEVEN | {"grpo.objective": "cispo", "grpo.drop_cut_off": "true", "grpo.beta": 0.1},
+    "lora": UNEVEN | {"model.lora_rank": 2, "grpo.beta": 0.1, "grpo.updates_per_rollout": 2,
+                      "optim.tokens_per_micro_batch": 1},
+    "frozen-tower": UNEVEN | {"model.freeze_vision": "true", "task.images_every": 2},
     "float32": UNEVEN | {"model.dtype": "float32"},
     "bfloat16": UNEVEN | {"model.dtype": "bfloat16", "grpo.beta": 0.1},
     "qwen2_vl": {"rollout.prompts_per_step": 2, "task.prompts": 2, "task.images_every": 2},
@@ -82,7 +85,7 @@ def runs(tmp_path_factory) -> dict[int, Path]:
     folders = {size: base / str(size) for size in (1, 2)}
     cases = base / "cases.json"
     cases.write_text(json.dumps([case(name, folders[2], base / "models") for name in CASES]), encoding="utf-8")
-    two = launch(base, str(cases), program="tests/toy_task.py")
+    two = launch(base, str(cases), program="tests/toy_task.py", timeout=300)
     assert two.returncode == 0, f"two ranks failed:\n{two.stderr[-4000:]}"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
