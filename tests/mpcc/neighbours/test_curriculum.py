@@ -5,6 +5,7 @@ import math
 from collections import Counter
 
 import pytest
+from kept_scenes import kept_scenes  # noqa: F401
 from running import ROOT, lines, same, untimed
 
 from minigrpo.sampler import Outcome, Sampler
