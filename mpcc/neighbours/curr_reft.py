@@ -50,7 +50,7 @@ def choice_reward(text: str, letters: str) -> float:
 
 
 class Rejection(Task):
-    """The stage of imitation: samples and rewards are those of the whole task."""
+    """The stage of imitation: samples and rewards are those of the whole task; all terms earned are an advantage."""
 
     def __init__(self, whole: CurrReft) -> None:
         super().__init__(whole.config)
@@ -61,7 +61,6 @@ class Rejection(Task):
         return []
 
     def advantages(self, context: GroupContext) -> Tensor:
-        """1 where all terms are earned, else 0."""
         return (context.rewards >= sum(self.reward_weights.values()) - 1e-9).double()
 
 
@@ -85,8 +84,7 @@ class Form(Task):
     def _asked(self, sample: Sample, pair: Pair) -> Sample:
         rng, true = Random(f"{pair.id}/{self.form}"), pair.answer
         here = {region.category for region in self.masked.coco.by_image[pair.image.id]} | {true}
-        missing = [name for name in self.names if name not in here]
-        others = rng.sample(missing, min(3, len(missing)))
+        others = [name for name in rng.sample(self.names, len(self.names)) if name not in here]
         if self.form == "binary":
             name = rng.choice([true, *others[:1]])
             question = prompts.true_false_question(name, self.config.mask, self.config.fill)
