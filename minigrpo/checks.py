@@ -81,6 +81,8 @@ def checked_request(task: Task, sample: Sample, request: Any) -> Generate:
     for name, least in (("group_size", 0), ("max_new_tokens", 0)):
         if type(value := getattr(request, name)) is not int or value < least:
             raise wrong(task, "reward", sample, f"a whole number, {least} or more, as {name} of Generate", value)
+    if request.learn and request.group_size < 2:
+        raise wrong(task, "reward", sample, "2 or more as group_size of a Generate to learn from", request.group_size)
     if not is_weight(request.temperature):
         raise wrong(task, "reward", sample, "a number, 0 or more, as temperature of Generate", request.temperature)
     return request

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from minigrpo.sections import OptimConfig
+from minigrpo.sections import GrpoConfig, OptimConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
@@ -32,6 +32,12 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
         case "linear":
             return config.lr * left
     return config.lr * (1 - math.cos(math.pi * left)) / 2
+
+
+def kl_weight(step: int, steps: int, config: GrpoConfig) -> float:
+    """β in step 0 … steps − 1: the same in all, or β/2 · (1 + cos(π · step / steps)), from β down to almost 0."""
+    fallen = config.beta * (1 + math.cos(math.pi * step / steps)) / 2
+    return fallen if config.beta_schedule == "cosine" else config.beta
 
 
 def clip_and_step(optimizer: torch.optim.Optimizer, model: nn.Module, lr: float, max_norm: float) -> float:

@@ -37,10 +37,13 @@ def completions_of(vlm: VLM, group: Group, with_spans: bool = False) -> list[Com
 
 
 def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Sequence[list[Completion]], config: Config,
-                  step: int) -> list[Score]:
+                  step: int, learned: list[tuple[Sample, Group]]) -> list[Score]:
     """The reward of every group: the sum of its terms, each times its weight.
 
     What rewards ask for by `Generate` is drawn for all groups together, as often as any asks.
+
+    Args:
+        learned: Is given the samples and groups of requests that the step is to learn from too.
 
     Raises:
         ValueError: the reward failed, or what it said is no reward; names task, sample, term and completion.
@@ -63,7 +66,7 @@ def score_rewards(task: Task, vlm: VLM, samples: Sequence[Sample], groups: Seque
                 except StopIteration as stop:
                     said[number] = stop.value
                     del waiting[number]
-        answers = answer_requests(vlm, asked, config, step)
+        answers = answer_requests(vlm, asked, config, step, learned)
     strict = "reward" in config.run.stopping
     scores = [weigh(task, sample, completions, terms, strict)
               for sample, completions, terms in zip(samples, groups, said, strict=True)]
@@ -82,12 +85,13 @@ def penalised(score: Score, completions: Sequence[Completion], rollout: RolloutC
     return rewards + torch.tensor(penalties, dtype=torch.float64), {**terms, "overlong": penalties}
 
 
-def answer_requests(vlm: VLM, asked: Mapping[int, Generate], config: Config, step: int
-                    ) -> dict[int, list[list[Completion]]]:
+def answer_requests(vlm: VLM, asked: Mapping[int, Generate], config: Config, step: int,
+                    learned: list[tuple[Sample, Group]]) -> dict[int, list[list[Completion]]]:
     """Completions of every sample of every request; requests of like sampling are drawn together."""
     kinds: dict[Sampling, list[int]] = {}
     for number, request in asked.items():
-        sampling = Sampling(request.max_new_tokens or config.rollout.max_new_tokens, request.temperature)
+        temperature = config.rollout.temperature if request.learn else request.temperature
+        sampling = Sampling(request.max_new_tokens or config.rollout.max_new_tokens, temperature)
         kinds.setdefault(sampling, []).append(number)
     answers = {}
     for sampling, numbers in kinds.items():
@@ -97,7 +101,9 @@ def answer_requests(vlm: VLM, asked: Mapping[int, Generate], config: Config, ste
                               config.rollout.max_prompt_tokens) for sample, _ in pairs]
         drawn = iter(generate(vlm, prompts, [size for _, size in pairs], sampling, seed=config.run.seed, step=step))
         for n in numbers:
-            answers[n] = [completions_of(vlm, next(drawn)) for _ in asked[n].samples]
+            groups = [next(drawn) for _ in asked[n].samples]
+            answers[n] = [completions_of(vlm, group) for group in groups]
+            learned += zip(asked[n].samples, groups, strict=True) if asked[n].learn else ()
     return answers
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,13 @@ class Outcome:
         index: Of the sample.
         rewards: Of the completions that the policy drew.
         varied: Whether the group's rewards differ, the prior's among them: then it is kept, and not replaced.
+        terms: Term → its values of these completions, NaN where it does not apply.
     """
 
     index: int
     rewards: tuple[float, ...]
     varied: bool
+    terms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 class Sampler:
@@ -32,7 +34,7 @@ class Sampler:
 
     No step sees a sample twice; the few that do not fill a step are left out of their epoch. A subclass writes
     `choose`, and `learn` where it chooses by what came out; then `state` and `load` too, so that a resumed run chooses
-    alike.
+    alike. It may choose by `spare` what replaces groups without variance.
 
     Args:
         samples: How many the task has.
@@ -74,13 +76,18 @@ class Sampler:
         """The samples of a step, then, where some of their groups had no variance, others in their place."""
         chosen = self.choose(step)
         yield chosen
-        fresh = sorted(set(range(self.samples)) - set(chosen))
-        random.Random(f"{self.seed}/{step}/again").shuffle(fresh)
+        fresh = self.spare(step, chosen)
         for _ in range(self.resample_rounds):
             again, fresh = fresh[: self.flat], fresh[self.flat :]
             if not again:
                 return
             yield again
+
+    def spare(self, step: int, chosen: Sequence[int]) -> list[int]:
+        """The other samples, in the order in which they replace groups without variance."""
+        fresh = sorted(set(range(self.samples)) - set(chosen))
+        random.Random(f"{self.seed}/{step}/again").shuffle(fresh)
+        return fresh
 
     def learn(self, outcomes: Sequence[Outcome]) -> None:
         """Is told what came out of each round, the same on every rank."""
@@ -100,6 +107,11 @@ def _shuffled(seed: str, count: int) -> list[int]:
 
 
 def outcomes(indices: Sequence[int], contexts: Sequence[GroupContext]) -> list[Outcome]:
-    """What a sampler learns of this rank's groups."""
-    return [Outcome(i, tuple(r for r, prior in zip(c.rewards.tolist(), c.group.is_prior, strict=True) if not prior),
-                    c.varied) for i, c in zip(indices, contexts, strict=True)]
+    """What a sampler learns of this rank's groups; those of `Generate.learn`, which stand behind, are left out."""
+    found = []
+    for i, context in zip(indices, contexts[: len(indices)], strict=True):
+        drawn = [n for n, prior in enumerate(context.group.is_prior) if not prior]
+        rewards = context.rewards.tolist()
+        found.append(Outcome(i, tuple(rewards[n] for n in drawn), context.varied,
+                             {name: tuple(values[n] for n in drawn) for name, values in context.terms.items()}))
+    return found

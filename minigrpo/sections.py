@@ -76,6 +76,8 @@ class GrpoConfig:
     """Sample standard deviation (G - 1 below the line); false takes the population's (G)."""
     beta: float = 0.04
     """Weight of the KL divergence from the frozen start model, the reference; at 0 no reference is kept."""
+    beta_schedule: Literal["constant", "cosine"] = "constant"
+    """Course of beta over the steps of a stage; cosine: half a cosine, from beta to 0."""
     kl: Literal["k3", "k3_corrected"] = "k3"
     """Its estimate. k3: gradient of KL(reference || policy). k3_corrected: times the ratio, KL(policy || reference)."""
     clip_low: float = 0.2

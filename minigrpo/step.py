@@ -18,7 +18,7 @@ from minigrpo.doors import extra_loss_of, metrics_of, views_of, weights_of
 from minigrpo.layout import Group, Packed
 from minigrpo.losses import completion_weights, policy_loss, sft_loss
 from minigrpo.metrics import StepMetrics, record_batch, record_group
-from minigrpo.optim import clip_and_step, learning_rate
+from minigrpo.optim import clip_and_step, kl_weight, learning_rate
 from minigrpo.policy import Policy, PolicyOutput
 from minigrpo.prefix import score, with_prompts
 from minigrpo.priors import insert_prior
@@ -77,10 +77,10 @@ def prior_groups(training: Training, samples: Sequence[Sample]) -> list[Group]:
 
 def reward_groups(training: Training, samples: Sequence[Sample], groups: Sequence[Group], step: int,
                   metrics: StepMetrics) -> list[GroupContext]:
-    """Asks the task for the reward of every group [N]; see `Task.reward`."""
+    """Asks the task for the reward of every group [N], see `Task.reward`; then of those of `Generate.learn`."""
     completions = [completions_of(training.roles.replica, group, training.task.needs_spans) for group in groups]
-    scored = score_rewards(training.task, training.roles.replica, samples, completions, training.config, step)
-    contexts = []
+    contexts, more = [], []
+    scored = score_rewards(training.task, training.roles.replica, samples, completions, training.config, step, more)
     for sample, group, texts, (rewards, terms) in zip(samples, groups, completions, scored, strict=True):
         lengths = torch.tensor([len(c) for c in group.completions])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
@@ -90,6 +90,8 @@ def reward_groups(training: Training, samples: Sequence[Sample], groups: Sequenc
             metrics.mean("bad_rewards", float(bad), 1)
             metrics.mark("reward", [sample.id], [float(bad)])
         contexts.append(GroupContext(step, sample, group, texts, terms, rewards, mask, bad=bad))
+    if more:  # what rewards had drawn, to be learned from too
+        contexts += reward_groups(training, *zip(*more, strict=True), step, metrics)
     return contexts
 
 
@@ -188,9 +190,9 @@ def update(training: Training, contexts: Sequence[GroupContext], imitated: Seque
         if grpo.sampler_cap and batch.sampler_logps is not None:
             advantages = advantages * sampler_weights(old, batch.sampler_logps, grpo.sampler_cap)
         result = policy_loss(
-            out.logps, old, advantages, weights, objective=grpo.objective, ref_logps=ref, beta=grpo.beta, kl=grpo.kl,
-            clip_low=grpo.clip_low, clip_high=grpo.clip_high, clip_max=grpo.clip_max,
-            lengths=batch.lengths if grpo.ratio == "sequence" else None,
+            out.logps, old, advantages, weights, objective=grpo.objective, ref_logps=ref, kl=grpo.kl,
+            beta=kl_weight(step, stage.steps, grpo), clip_low=grpo.clip_low, clip_high=grpo.clip_high,
+            clip_max=grpo.clip_max, lengths=batch.lengths if grpo.ratio == "sequence" else None,
             shaped=batch.is_prior[batch.owner] if grpo.prior_ratio == "shaped" else None,
         )
         if batch.counted:

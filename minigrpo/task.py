@@ -73,12 +73,16 @@ class Generate:
         group_size: Completions of each.
         temperature: 0 is greedy.
         max_new_tokens: Longest completion; 0 takes the rollout's limit.
+        learn: Whether the step trains on what is drawn too: each sample becomes a group of the step, of 2 or more
+            completions drawn at the rollout's temperature, which `Task.reward` and the other doors are asked about
+            like any. It has no views and no slots, and the sampler is not told of it.
     """
 
     samples: Sequence[Sample]
     group_size: int = 1
     temperature: float = 1.0
     max_new_tokens: int = 0
+    learn: bool = False
 
 
 Terms = Mapping[str, Sequence[float | None]]

@@ -66,7 +66,7 @@ def test_images_of_a_sample(images):
     (Generate([SAMPLE, SAMPLE]), "an id of its own"), (Generate([SAMPLE], -1), "group_size"),
     (Generate([SAMPLE], 1.5), "group_size"), (Generate([SAMPLE], temperature=-1), "temperature"),
     (Generate([SAMPLE], temperature=float("nan")), "temperature"),
-    (Generate([SAMPLE], max_new_tokens="8"), "max_new_tokens"),
+    (Generate([SAMPLE], max_new_tokens="8"), "max_new_tokens"), (Generate([SAMPLE], learn=True), "2 or more"),
 ])
 def test_requests_of_a_reward(request_, said):
     with pytest.raises(DoorError, match=rf"^Mine\.reward.*: gave .*{said}"):

@@ -193,6 +193,56 @@ def test_a_reward_has_more_completions_drawn_together_for_all_groups(train_on, m
     assert vlm.decode(greedy[0].completions[0]) == more[0][0].text
 
 
+class Raises(Seen):
+    """Has two questions answered for every sample, which are rewarded and trained on as samples are."""
+
+    reward_weights = {}
+    learn = True
+
+    def reward(self, sample, completions):
+        if "/child/" in sample.id:
+            return {"short": [1.0 / c.tokens for c in completions]}
+        return self.asking([Sample(f"{sample.id}/child/{i}", f"more, {i}") for i in range(2)], completions)
+
+    def asking(self, asked, completions):
+        drawn = yield Generate(asked, group_size=3, temperature=0.5, learn=self.learn)
+        self.drawn = [*getattr(self, "drawn", []), *zip(asked, drawn, strict=True)]
+        return {"letters": [letters(c.text) for c in completions]}
+
+
+class RaisesNot(Raises):
+    learn = False
+
+
+def test_a_step_learns_from_what_a_reward_had_drawn(train_on, monkeypatch):
+    told = []
+    monkeypatch.setattr(Sampler, "learn", lambda self, outcomes: told.append([o.index for o in outcomes]))
+    calls = []
+
+    def counted(vlm, prompts, sizes, sampling, **options):
+        calls.append((len(prompts), sampling.temperature))
+        return generate(vlm, prompts, sizes, sampling, **options)
+
+    monkeypatch.setattr("minigrpo.reward.generate", counted)
+    options = {"run__steps": 2, "rollout__temperature": 0.9, "rollout__resample_rounds": 1, "grpo__beta": 0.1,
+               "rollout__prompts_per_step": 2, "task__prompts": 2, "rollout__group_size": 4}
+    learned = train_on(Raises, "learned", **options)
+    task = Raises.last
+    assert calls == [(4, 0.9)] * 2, "drawn once, as the rollout draws"
+    assert [len(t) for t in told] == [2, 2], "the sampler is told of its own samples alone"
+    ids = [c.sample.id for c in task.contexts[:6]]
+    assert [i.split("/")[0] for i in ids[2:]] == [ids[0]] * 2 + [ids[1]] * 2 and "/child/" in ids[2]
+    for context, (sample, completions) in zip(task.contexts[2:6], task.drawn[:4], strict=True):
+        assert context.sample is sample and context.completions == completions and set(context.terms) == {"short"}
+        assert torch.equal(context.advantages, group_advantages(context.rewards)) and len(context.advantages) == 3
+    plain = train_on(RaisesNot, "plain", **options)
+    assert calls[2:] == [(4, 0.5)] * 2 and [c.sample.id for c in RaisesNot.last.contexts[:2]] == ids[:2]
+    assert len(RaisesNot.last.contexts) == 4 and not same(learned / "model", plain / "model")
+    more = sum(c.tokens for _, completions in task.drawn[:4] for c in completions)
+    first = [round(line["tokens_per_second"] * line["seconds"]) for line in (lines(learned)[0], lines(plain)[0])]
+    assert first[0] - first[1] == more
+
+
 class Quotes(ToyTask):
     """Asks about the model's own words, special tokens among them."""
 

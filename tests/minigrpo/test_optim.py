@@ -7,8 +7,8 @@ import tiny
 import torch
 from torch import nn
 
-from minigrpo.optim import clip_and_step, learning_rate, make_optimizer
-from minigrpo.sections import OptimConfig
+from minigrpo.optim import clip_and_step, kl_weight, learning_rate, make_optimizer
+from minigrpo.sections import GrpoConfig, OptimConfig
 
 
 def rates(steps, **options):
@@ -22,6 +22,12 @@ def test_warm_up_rises_linearly_to_the_peak():
 def test_linear_falls_evenly_to_one_part_at_the_last_step():
     assert rates(12, warmup=2 / 12, schedule="linear") == pytest.approx(
         [0.5, 1.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+
+
+def test_the_weight_of_the_kl_stays_or_falls_by_half_a_cosine():
+    assert [kl_weight(step, 4, GrpoConfig(beta=0.04)) for step in range(4)] == [0.04] * 4
+    falling = [kl_weight(step, 4, GrpoConfig(beta=0.04, beta_schedule="cosine")) for step in range(4)]
+    assert falling == pytest.approx([0.04, 0.02 * (1 + 0.5**0.5), 0.02, 0.02 * (1 - 0.5**0.5)]) and falling[0] == 0.04
 
 
 def test_cosine_is_half_way_down_in_the_middle():

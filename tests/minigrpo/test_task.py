@@ -1,13 +1,14 @@
 """The task contract: how terms add up to a reward, which rewards are refused, and which samples a step takes."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from minigrpo.reward import weigh
-from minigrpo.sampler import Outcome, Sampler
+from minigrpo.sampler import Outcome, Sampler, outcomes
 from minigrpo.task import Completion, Sample, Task
 
 
@@ -145,6 +146,26 @@ def rounds(sampler, flat_of_each):
         found.append(chosen)
         sampler.learn([Outcome(i, (0.0, float(n >= flat)), n >= flat) for n, i in enumerate(chosen)])
     return found
+
+
+def test_a_subclass_may_choose_what_replaces_groups_without_variance():
+    class Falling(Sampler):
+        def spare(self, step, chosen):
+            return sorted(super().spare(step, chosen), reverse=True)
+
+    first, second, _ = rounds(Falling(20, 4, 0, 2), [3, 2, 0])
+    assert first == Sampler(20, 4, 0).choose(0)
+    assert second == [i for i in range(19, -1, -1) if i not in first][:3]
+
+
+def test_a_sampler_learns_the_terms_of_what_the_policy_drew():
+    group = SimpleNamespace(is_prior=[False, False, True])
+    context = SimpleNamespace(group=group, rewards=torch.tensor([1.5, 0.0, 2.0]), varied=True,
+                              terms={"right": [1.0, 0.0, 1.0], "short": [0.5, math.nan, 1.0]})
+    child = SimpleNamespace(group=group)  # a group that a reward had drawn stands behind
+    (found,) = outcomes([7], [context, child])
+    assert (found.index, found.rewards, found.varied) == (7, (1.5, 0.0), True)
+    assert found.terms["right"] == (1.0, 0.0) and found.terms["short"][0] == 0.5 and math.isnan(found.terms["short"][1])
 
 
 def test_groups_without_variance_are_replaced_by_samples_that_the_step_has_not_had():

@@ -1,0 +1,1 @@
+"""Ten papers on the doors of the step, one file each, on the embedded scenes."""
