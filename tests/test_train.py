@@ -64,6 +64,12 @@ def test_the_best_and_the_worst_completion_of_some_prompts_are_written(run, tmp_
         assert (best["terms"]["letters"], worst["terms"]["letters"]) == (max(shares), min(shares))
 
 
+def test_the_weight_of_the_kl_may_fall(run):
+    constant, cosine = (run(name, grpo__beta=2.0, grpo__beta_schedule=name, run__steps=3) for name in ("constant", "cosine"))
+    assert untimed(constant)[:2] == untimed(cosine)[:2], "a policy that is the reference has no KL yet"
+    assert not same(constant / "model", cosine / "model")
+
+
 def test_another_seed_is_another_run(run):
     assert untimed(run("a")) != untimed(run("b", run__seed=1))
 
