@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import NoneType
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from minigrpo.checks import DoorError, check_attributes, check_stage, checked_images, checked_sample, guarded, wrong
 from minigrpo.metrics import OWN, OWN_PARTS
-from minigrpo.ranks import SharedError
+from minigrpo.ranks import Ranks, SharedError
 from minigrpo.sampler import Sampler
 from minigrpo.sections import Config
 from minigrpo.task import Answer, BatchContext, GroupContext, Sample, Stage, Task
@@ -119,6 +121,26 @@ def slots_of(task: Task, sample: Sample) -> list[str]:
         if not isinstance(texts, (tuple, list)) or not all(isinstance(text, str) for text in texts):
             raise wrong(task, "slots", sample, "a list of texts", texts)
     return list(texts)
+
+
+def gathered(task: Task, contexts: Sequence[GroupContext], ranks: Ranks) -> list[GroupContext]:
+    """The contexts with what the task gathers of all of them, on every rank. Raises SharedError."""
+    own: list[Mapping[str, Sequence[float]]] = []
+    with ranks.together():
+        for context in contexts:
+            with guarded(task, "gather", context.sample):
+                found = {} if context.bad else task.gather(context)
+                numbers = isinstance(found, Mapping) and all(
+                    isinstance(name, str) and isinstance(values, (list, tuple))
+                    and all(type(x) in (int, float) and math.isfinite(x) for x in values)
+                    for name, values in found.items())
+                if not numbers:
+                    raise wrong(task, "gather", context.sample, "a dict of name and finite numbers in a list", found)
+            own.append(found)
+    every = [found for part in ranks.gather([own]) for found in part]
+    names = set().union(*every)
+    together = {name: sorted(float(x) for found in every for x in found.get(name, ())) for name in names}
+    return [replace(context, gathered=together) for context in contexts]
 
 
 def weights_of(task: Task, context: GroupContext) -> tuple[Tensor, Tensor | None]:

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from minigrpo.doors import extra_loss_of, metrics_of, views_of, weights_of
+from minigrpo.doors import extra_loss_of, gathered, metrics_of, views_of, weights_of
 from minigrpo.layout import Group, Packed
 from minigrpo.losses import completion_weights, policy_loss, sft_loss
 from minigrpo.metrics import StepMetrics, record_batch, record_group
@@ -111,6 +111,8 @@ def compare_groups(training: Training, contexts: Sequence[GroupContext], metrics
     if names or task.needs_scores or grpo.top_entropy < 1:
         with metrics.phase("views"):
             contexts = score_contexts(training, contexts, names)
+    if uses(task, "gather"):
+        contexts = gathered(task, contexts, ranks)
     compared, forking = [], forking_tokens(contexts, grpo.top_entropy, ranks)
     with ranks.together():  # an error in a task's own code is raised on every rank
         for context, forks in zip(contexts, forking, strict=True):

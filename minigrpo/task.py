@@ -105,6 +105,7 @@ class GroupContext:
         logps, entropies: [G, T], log-probability and entropy of every token by the policy (or the reference, if
             `scored_by` says so) before the update, 0 behind a completion's end; None unless `needs_scores`, or views.
         views: The same log-probabilities under each view of `Task.views`.
+        gathered: What `Task.gather` said of all groups of the step: name → numbers, ascending.
         compare: The advantages [G] that plain GRPO, with the run's options, gives to other rewards [G].
         mask: bool [G, T], True where there is a token.
         bad: Whether the reward was no finite number, so that the group is left out; its rewards are then 0.
@@ -121,6 +122,7 @@ class GroupContext:
     logps: Tensor | None = None
     entropies: Tensor | None = None
     views: Mapping[str, Tensor] = field(default_factory=dict)
+    gathered: Mapping[str, list[float]] = field(default_factory=dict)
     compare: Callable[[Tensor], Tensor] | None = None
     bad: bool = False
 
@@ -250,6 +252,20 @@ class Task:
                 return [] if sample.prior is None else [sample.prior, sample.prior.upper()]
         """
         return [] if sample.prior is None else [sample.prior]
+
+    def gather(self, context: GroupContext) -> Mapping[str, Sequence[float]]:
+        """Numbers of a group, by name, that every group of the step is to see, whatever rank it is on: those of all
+        stand in `context.gathered` once advantages are asked for.
+
+        Example:
+            def gather(self, context):
+                return {"tokens": [float(c.tokens) for c in context.completions]}
+
+            def advantages(self, context):  # long ones count less, measured by the longest of the step
+                tokens = torch.tensor([c.tokens for c in context.completions])
+                return context.advantages * (1 - 0.5 * tokens / context.gathered["tokens"][-1])
+        """
+        return {}
 
     def advantages(self, context: GroupContext) -> Tensor:
         """Advantages [G] of a group, from its rewards and scores; by default those of plain GRPO.

@@ -51,6 +51,7 @@ BODIES = {
     "views": ("raise KeyError('x')", "return 3", "return {'v': [3]}"),
     "draw_from": ("raise KeyError('x')", "return {'unknown': 1}", "return 3"),
     "slots": ("raise KeyError('x')", "return [3]", "return ['a'] * 9", "return 3"),
+    "gather": ("raise KeyError('x')", "return 3", "return {'m': 1.0}", "return {'m': [float('nan')]}"),
     "advantages": ("raise KeyError('x')", "return torch.zeros(9)", "return torch.full((3,), float('nan'))",
                    "return 'x'", "return None"),
     "token_weights": ("raise KeyError('x')", "return torch.zeros(2)", "return 3",

@@ -1,5 +1,6 @@
 """What a task says at its doors is checked where it says it: one line that names task, door and sample."""
 
+import contextlib
 import math
 import re
 from types import SimpleNamespace
@@ -11,10 +12,11 @@ from running import lines
 
 from minigrpo import Completion, Generate, Sample, Sampler, Stage, Task, group_advantages
 from minigrpo.checks import DoorError, check_attributes, checked_request, checked_sample
-from minigrpo.doors import metrics_of, rounds_of, slots_of, stages_of, views_of
+from minigrpo.doors import gathered, metrics_of, rounds_of, slots_of, stages_of, views_of
 from minigrpo.metrics import OWN, OWN_PARTS, StepMetrics
 from minigrpo.ranks import Ranks, SharedError
 from minigrpo.reward import weigh
+from minigrpo.task import GroupContext
 
 PICTURE = Image.new("RGB", (56, 56))
 SAMPLE = Sample("s7", "what?", (PICTURE,))
@@ -148,3 +150,20 @@ def test_a_largest_value_that_is_no_number_on_one_rank_is_none_on_all(parts):
     alone = StepMetrics()
     alone.max("a", 2.0)
     assert alone.reduce(Ranks())["a"] == 2.0
+
+
+def test_what_is_gathered_is_of_all_ranks_and_ascending():
+    class Two:
+        together = staticmethod(contextlib.nullcontext)
+
+        def gather(self, own):
+            return [*own, [{"m": [1.0], "other": [7]}]]
+
+    class Gathers(Task):
+        def gather(self, context):
+            return {"m": [3, 2.0]}
+
+    contexts = [GroupContext(0, SAMPLE, None, [], {}, torch.zeros(2), torch.ones(2, 1), bad=bad)
+                for bad in (False, True)]
+    found = gathered(Gathers(None), contexts, Two())
+    assert [c.gathered for c in found] == [{"m": [1.0, 2.0, 3.0], "other": [7.0]}] * 2, "a bad group says nothing"

@@ -604,8 +604,8 @@ DOORS = [name for name, door in vars(Task).items() if inspect.isfunction(door) a
 
 
 def test_every_door_has_an_example():
-    assert DOORS == ["reward", "views", "draw_from", "slots", "advantages", "token_weights", "sampler", "extra_loss",
-                     "stages", "metrics", "shown_answer"]
+    assert DOORS == ["reward", "views", "draw_from", "slots", "gather", "advantages", "token_weights", "sampler",
+                     "extra_loss", "stages", "metrics", "shown_answer"]
 
 
 @pytest.mark.parametrize("door", DOORS)
