@@ -210,6 +210,8 @@ class Config:
         if self.rollout.group_size == 1 and grpo.scale != "none":
             raise ValueError(f"rollout.group_size 1 has no other completion to compare with, as grpo.scale "
                              f"{grpo.scale!r} must; take at least 2, or grpo.scale none")
+        if grpo.beta_schedule != "constant" and not grpo.beta:
+            raise ValueError(f"grpo.beta_schedule {grpo.beta_schedule} changes nothing at grpo.beta 0: leave it out")
         for name in _IDLE[grpo.objective].split():
             if (value := getattr(grpo, name)) != getattr(GrpoConfig, name):
                 raise ValueError(f"grpo.{name} {value} changes nothing under grpo.objective {grpo.objective}: leave it "

@@ -120,7 +120,8 @@ def test_a_step_answers_each_different_caption_once(run, monkeypatch):
         return generate(vlm, prompts, sizes, sampling, **options)
 
     monkeypatch.setattr("minigrpo.reward.generate", counted)
-    folder = run("on", **TINY, task=NAME, run__steps=2, grpo__beta_schedule="cosine")
+    folder = run("on", **TINY, task=NAME, run__steps=2, grpo__beta=0.04,
+                 grpo__beta_schedule="cosine")
     # the base has never seen the tag: the captions are those of the trajectories, one for each group
     assert calls == [(2, [1, 1], 0)] * 2
     assert all(line["reward/caption"] == 0 and line["reward/format"] == 0 for line in lines(folder))
