@@ -16,6 +16,10 @@ from typing import Any
 from minigrpo.standing import here
 from minigrpo.task import Generate, Sample, Stage, Task
 
+SCORES = re.compile(r"\.(logps|entropies)\b")
+MOST = 1e15
+"""A size from which on an advantage or a weight, times others, is no number any more."""
+
 
 class DoorError(ValueError):
     """What a task does or says is wrong. The message is one line that names task, door and sample."""
@@ -43,7 +47,10 @@ def guarded(task: Task, door: str, sample: Sample | None = None, passing: bool =
             raise
         said = " ".join(f"{type(error).__name__}: {error}".split())
         where = f"{type(task).__name__}.{door}" + (f", sample {sample.id}" if sample else "")
-        raise DoorError(f"{where}: {said} ({last.filename}, line {last.lineno}: {code})") from error
+        hint = ""
+        if "NoneType" in said and SCORES.search(code) and not task.needs_scores:
+            hint = "; with needs_scores = True the task gets log-probabilities and entropies"
+        raise DoorError(f"{where}: {said} ({last.filename}, line {last.lineno}: {code}){hint}") from error
 
 
 def checked_sample(task: Task, door: str, sample: Any) -> Sample:

@@ -10,7 +10,16 @@ from types import NoneType
 import torch
 from torch import Tensor
 
-from minigrpo.checks import DoorError, check_attributes, check_stage, checked_images, checked_sample, guarded, wrong
+from minigrpo.checks import (
+    MOST,
+    DoorError,
+    check_attributes,
+    check_stage,
+    checked_images,
+    checked_sample,
+    guarded,
+    wrong,
+)
 from minigrpo.metrics import OWN, OWN_PARTS
 from minigrpo.ranks import Ranks, SharedError
 from minigrpo.sampler import Sampler
@@ -157,12 +166,16 @@ def weights_of(task: Task, context: GroupContext) -> tuple[Tensor, Tensor | None
         if advantages.shape != shape[:1] or not advantages.isfinite().all():
             raise wrong(task, "advantages", sample, f"one finite number for each of {shape[0]} completions",
                         advantages.tolist())
+        if advantages.abs().max() > MOST:
+            raise wrong(task, "advantages", sample, f"numbers of a size below {MOST:g}", advantages.tolist())
     with guarded(task, "token_weights", sample):
         weights = task.token_weights(context)
         if weights is not None and not isinstance(weights, Tensor):
             raise wrong(task, "token_weights", sample, "a tensor, or None", weights)
         if weights is not None and (weights.shape != shape or not weights[context.mask].isfinite().all()):
             raise wrong(task, "token_weights", sample, f"finite numbers of shape {list(shape)}", weights.tolist())
+        if weights is not None and weights[context.mask].abs().max() > MOST:
+            raise wrong(task, "token_weights", sample, f"numbers of a size below {MOST:g}", weights.tolist())
     return advantages, weights
 
 
@@ -172,6 +185,10 @@ def extra_loss_of(task: Task, context: BatchContext) -> Tensor | None:
         loss = task.extra_loss(context)
         if loss is not None and (not isinstance(loss, Tensor) or loss.dim()):
             raise wrong(task, "extra_loss", None, "a tensor without dimensions, or None", loss)
+        if loss is not None and not loss.is_floating_point():
+            raise wrong(task, "extra_loss", None, "a real number with decimals", loss)
+        if loss is not None and not loss.requires_grad and loss != 0:
+            raise wrong(task, "extra_loss", None, "a loss with a gradient, made of context.logps", loss)
     return loss
 
 

@@ -385,10 +385,32 @@ def test_token_weights_multiply_the_advantage_of_each_token(train_on, monkeypatc
     ("advantages", torch.zeros(3), r"advantages, sample toy-\d: gave .*; wanted is one finite number for each of 4 "),
     ("advantages", torch.tensor([0.0, 1.0, math.nan, 0.0]), "one finite number for each of 4"),
     ("token_weights", torch.ones(4), r"token_weights, sample toy-\d: gave .*; wanted is finite numbers of shape \[4"),
+    ("advantages", torch.tensor([0.0, 1.0, 1e30, 0.0]), r"advantages, .*; wanted is numbers of a size below 1e\+15"),
+    ("extra_loss", torch.tensor(3.0), r"Wrong.extra_loss: gave .*; wanted is a loss with a gradient, made of "),
+    ("extra_loss", torch.tensor(3), r"Wrong.extra_loss: gave .*; wanted is a real number with decimals"),
+    ("extra_loss", torch.tensor(3j), r"Wrong.extra_loss: gave .*; wanted is a real number with decimals"),
 ])
 def test_impossible_advantages_and_weights_are_refused(train_on, door, answer, said):
     with pytest.raises(ValueError, match=said):
         train_on(type("Wrong", (ToyTask,), {door: lambda self, context: answer}), **SHAPES)
+
+
+def test_weights_that_are_too_large_are_refused(train_on):
+    class Wrong(ToyTask):
+        def token_weights(self, context):
+            return 1e20 * context.mask
+
+    with pytest.raises(ValueError, match="token_weights, sample .*; wanted is numbers of a size below"):
+        train_on(Wrong, **SHAPES)
+
+
+def test_who_reads_scores_that_are_not_there_is_told_how_to_get_them(train_on):
+    class Wrong(ToyTask):
+        def advantages(self, context):
+            return context.advantages * context.entropies.mean(1)
+
+    with pytest.raises(ValueError, match=r"Wrong.advantages, .*NoneType.*; with needs_scores = True the task gets"):
+        train_on(Wrong, **SHAPES)
 
 
 # slots
